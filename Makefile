@@ -1,0 +1,54 @@
+# Two commands do everything: `make repro` and `make test`. `make help` lists the rest.
+SHELL := /bin/sh
+PYTHON ?= python3.11
+VENV := .venv
+# Another torch build, such as TORCH_INDEX=<the index of the CPU or of a given CUDA's wheels>.
+TORCH_INDEX ?=
+TORCH := torch torchvision
+# DVC's stages call `python`: the environment's, activated or not. Quoted: paths may hold spaces.
+ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help install repro test test-all check format ui clean
+
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(VENV)/installed ## Make .venv and install everything (TORCH_INDEX=... for another torch build)
+
+$(VENV)/installed: constraints.txt pyproject.toml
+	@echo "Installing into $(VENV) (a few minutes the first time)"
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") -c constraints.txt $(TORCH)
+	@$(PIP) install -c constraints.txt -e ".[dev,s3,ssh]"
+	@touch $@
+
+repro: install ## Run the whole pipeline: check, dvc repro, summary
+	@$(ENVIRON) python -m kinetrack.cli.main check
+	@$(ENVIRON) python -m dvc repro
+	@$(ENVIRON) python -m kinetrack.cli.main summary
+
+test: install ## Run the fast tests
+	@$(ENVIRON) python -m pytest -m "not slow and not gpu" -n 2 --cov --cov-report=term:skip-covered
+
+test-all: install ## Run all tests, the slow ones too
+	@$(ENVIRON) python -m pytest -m "not gpu"
+
+check: install ## Format, lint, types and architecture, as CI runs them
+	@$(ENVIRON) ruff format --check .
+	@$(ENVIRON) ruff check .
+	@$(ENVIRON) mypy
+	@$(ENVIRON) lint-imports
+
+format: install ## Format the code and mend what the linter can
+	@$(ENVIRON) ruff format .
+	@$(ENVIRON) ruff check --fix .
+
+ui: install ## Open the MLflow UI on this project's runs
+	@$(ENVIRON) python -m kinetrack.cli.main ui
+
+clean: ## Remove caches and generated data; mlruns/ and .dvc/cache are never touched
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build
+	rm -rf data/frames/*/ data/splits data/tensors/*/ data/model data/videos/sample
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The `kinetrack` command for people; `dvc.yaml` never uses it."""

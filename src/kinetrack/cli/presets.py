@@ -1,0 +1,61 @@
+"""Presets: complete params files that take the place of `params.yaml`."""
+
+import re
+from pathlib import Path
+
+from kinetrack.errors import InputError
+from kinetrack.files import write_text
+from kinetrack.params import PARAMS_FILE, load_params
+
+PRESETS_FOLDER = Path("presets")
+_DATASET_LINE = re.compile(r"^dataset:[ \t]*[^\s#]+", re.MULTILINE)
+
+
+def apply_preset(name: str, *, root: Path, force: bool, keep_dataset: bool) -> str:
+    """Replace `params.yaml` by a preset; return one line on what was done.
+
+    Raises:
+        InputError: no such preset, or `params.yaml` has edits that would be lost.
+    """
+    presets = _read_presets(root)
+    if name not in presets:
+        raise InputError(root / PRESETS_FOLDER, f"no preset {name}", expected=", ".join(presets))
+    text, path = presets[name], root / PARAMS_FILE
+    if keep_dataset:
+        text = set_dataset(text, load_params(path)["dataset"])
+    if path.exists() and not force and not _would_lose_nothing(path, presets, keep_dataset):
+        raise InputError(
+            path,
+            "was edited: it is none of the presets",
+            remedy=f"commit or copy it, then: kinetrack preset {name} --force",
+        )
+    write_text(path, text)
+    return f"{PARAMS_FILE} is preset {name} now, dataset {load_params(path)['dataset']}"
+
+
+def find_preset(root: Path) -> str | None:
+    """Name of the preset that `params.yaml` is, whatever its data set; None when it was edited."""
+    content = _without_dataset((root / PARAMS_FILE).read_text(encoding="utf-8"))
+    presets = _read_presets(root).items()
+    return next((name for name, text in presets if _without_dataset(text) == content), None)
+
+
+def set_dataset(text: str, dataset: str) -> str:
+    """Put another data set into the text of a params file."""
+    return _DATASET_LINE.sub(f"dataset: {dataset}", text, count=1)
+
+
+def _read_presets(root: Path) -> dict[str, str]:
+    files = sorted((root / PRESETS_FOLDER).glob("*.yaml"))
+    return {file.stem: file.read_text(encoding="utf-8") for file in files}
+
+
+def _would_lose_nothing(path: Path, presets: dict[str, str], keep_dataset: bool) -> bool:
+    content = path.read_text(encoding="utf-8", errors="replace")
+    if keep_dataset:
+        return _without_dataset(content) in map(_without_dataset, presets.values())
+    return content in presets.values()
+
+
+def _without_dataset(text: str) -> str:
+    return set_dataset(text, "any")

@@ -1,0 +1,74 @@
+"""`kinetrack summary`: what was trained, how well, and what to do next."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from kinetrack.errors import InputError
+from kinetrack.files import read_csv
+from kinetrack.learning.checkpoint import read_card
+from kinetrack.params import load_params
+
+_REMEDY = "make repro"
+
+
+def print_summary(root: Path) -> None:
+    """Print the result of the last pipeline run.
+
+    Raises:
+        InputError: there is none yet.
+    """
+    card = read_card(root / "data/model")
+    history = _read_table(root / "reports/train/history.csv")
+    metrics = _read_metrics(root / "reports/evaluate/metrics.json")
+    console = Console(highlight=False)
+    console.print(
+        f"\nTrained [bold]{card.model}[/] on data set [bold]{escape(load_params()['dataset'])}[/]: "
+        f"{len(card.labels)} classes, {len(history)} epochs, {card.parameters:,} parameters, "
+        f"{card.gflop_per_clip} GFLOP a clip"
+    )
+    console.print(_describe_training(history[-1]))
+    console.print(
+        f"Test accuracy [bold]{metrics['accuracy']:.4f}[/] on {metrics['num_clips']} clips "
+        f"of groups that the network has not seen\n"
+    )
+    console.print(_class_table(_read_table(root / "reports/evaluate/per_class.csv")))
+    console.print(
+        "\nNext: [bold]make ui[/] to see the runs in MLflow; change params.yaml and "
+        "[bold]make repro[/] again; README.md for your own videos"
+    )
+
+
+def _describe_training(last: dict[str, str]) -> str:
+    sides = [side for side in ("train", "val", "test") if last[f"{side}_accuracy"]]
+    figures = [f"{side} {float(last[f'{side}_accuracy']):.4f}" for side in sides]
+    return f"Accuracy in the last epoch: {', '.join(figures)}"
+
+
+def _class_table(rows: list[dict[str, str]]) -> Table:
+    table = Table("class", box=None)
+    for name in ("precision", "recall", "F1", "test clips"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        shares = (f"{float(row[name]):.3f}" for name in ("precision", "recall", "f1"))
+        table.add_row(escape(row["label"]), *shares, row["num_clips"])
+    return table
+
+
+def _read_table(path: Path) -> list[dict[str, str]]:
+    try:
+        return read_csv(path)
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror, remedy=_REMEDY) from None
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    try:
+        metrics: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror, remedy=_REMEDY) from None
+    return metrics

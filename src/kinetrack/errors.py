@@ -1,0 +1,57 @@
+"""The one way to tell a person that an input is not usable."""
+
+from pathlib import Path
+
+EXIT_BAD_INPUT = 2
+
+
+class InputError(Exception):
+    """An input that cannot be used, told in one line: path, what, found, expected, remedy.
+
+    Every command ends with exit code 2 on it and prints no traceback.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        problem: str,
+        *,
+        found: object = None,
+        expected: object = None,
+        remedy: str = "",
+    ) -> None:
+        self.path = path
+        self.problem = problem
+        self.found = found
+        self.expected = expected
+        self.remedy = remedy
+        super().__init__(path, problem, found, expected, remedy)
+
+    def __str__(self) -> str:
+        parts = [f"{self.path}: {self.problem}"]
+        if self.found is not None:
+            parts.append(f"found {self.found}")
+        if self.expected is not None:
+            parts.append(f"expected {self.expected}")
+        line = ", ".join(parts)
+        if self.remedy:
+            line += f" -> {self.remedy}"
+        return _printable_line(line)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Worker processes send it back by pickle, which knows no keyword arguments.
+        return _rebuild, (self.path, self.problem, self.found, self.expected, self.remedy)
+
+
+def _rebuild(
+    path: Path | str, problem: str, found: object, expected: object, remedy: str
+) -> InputError:
+    return InputError(path, problem, found=found, expected=expected, remedy=remedy)
+
+
+def _printable_line(text: str) -> str:
+    """Escape line breaks, control characters and undecodable bytes that a file name may hold."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()
+        for char in text
+    )

@@ -1,0 +1,83 @@
+"""Writing files so that a reader sees the old content or the new one, never half of it."""
+
+import csv
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+_PARTIAL = ".partial"
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[IO[bytes]]:
+    """Yield a binary file that takes the name `path` when the block ends without an error.
+
+    The bytes are flushed to disk before the rename; after an error nothing is left behind.
+    Missing parent folders are made. The file is readable and seekable (zip, AVI).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden and with the process id: two writers never share it, no listing takes it for data.
+    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}{_PARTIAL}")
+    try:
+        with temporary.open("w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of `path` when the block ends without an error.
+
+    After an error nothing is left of it and an earlier `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}{_PARTIAL}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text with Unix line ends."""
+    with atomic_file(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write indented JSON; NaN and infinity are refused, since JSON has no word for them."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write a table with a header; every row has exactly these columns.
+
+    Raises:
+        ValueError: a row has a column that is not listed.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read a table with a header into one mapping a row."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,1 @@
+"""From tensor to model."""

@@ -1,0 +1,112 @@
+"""A trained model on disk: safetensors weights beside a JSON that rebuilds the rest."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from torch import Tensor, nn
+
+from kinetrack.data.sampling import ClipGeometry
+from kinetrack.errors import InputError
+from kinetrack.files import atomic_file, write_json
+from kinetrack.learning.models import ModelName, build_model
+
+WEIGHTS_NAME = "weights.safetensors"
+CARD_NAME = "model.json"
+_REMEDY = "dvc repro -f train, or dvc pull"
+
+
+class ModelCard(BaseModel):
+    """Everything beside the weights that is needed to use a model, and how it was made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    format: Literal[1] = 1
+    model: ModelName
+    labels: list[str]
+    """Class names, in the order of the logits."""
+    clip: ClipGeometry
+    divide_by: Literal[255] = 255
+    """Bytes become values in [0, 1]; there is no other normalisation."""
+    parameters: PositiveInt
+    gflop_per_clip: float
+    """Forward pass of one clip, a multiplication and an addition counted as two."""
+    micro_batch: PositiveInt
+    threads: PositiveInt
+    """On a CPU another number gives other last bits."""
+    weights_sha256: str
+
+
+def save_model(folder: Path, model: nn.Module, card: ModelCard) -> ModelCard:
+    """Write a model into a folder, the card last; return the card with the weights' sha256."""
+    weights = {name: values.contiguous().cpu() for name, values in model.state_dict().items()}
+    # No metadata: with two keys or more, safetensors writes them in an order of chance.
+    content = safetensors.torch.save(weights)
+    with atomic_file(folder / WEIGHTS_NAME) as file:
+        file.write(content)
+    whole = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    write_json(folder / CARD_NAME, whole.model_dump())
+    return whole
+
+
+def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
+    """Rebuild a model from its folder, on the CPU, in evaluation mode.
+
+    Raises:
+        InputError: a file is missing or damaged, or weights and card do not belong together.
+    """
+    card = read_card(folder)
+    model = build_model(
+        card.model,
+        num_classes=len(card.labels),
+        num_frames=card.clip.num_frames,
+        size_px=card.clip.size_px,
+    )
+    try:
+        model.load_state_dict(_read_weights(folder / WEIGHTS_NAME, card.weights_sha256))
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())[:200]
+        raise InputError(
+            folder / WEIGHTS_NAME, "does not fit model.json", found=problem, remedy=_REMEDY
+        ) from None
+    return to_channels_last(model).eval(), card
+
+
+def to_channels_last(model: nn.Module) -> nn.Module:
+    """Store the weights of 3D convolutions channels last, as the clips are."""
+    return model.to(memory_format=torch.channels_last_3d)
+
+
+def read_card(folder: Path) -> ModelCard:
+    """Read `model.json`.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = folder / CARD_NAME
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror, remedy=_REMEDY) from None
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise InputError(
+            path, "is no model card", found=f"{place}: {problem['msg']}", remedy=_REMEDY
+        ) from None
+
+
+def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(path, "cannot be read", found=error.strerror, remedy=_REMEDY) from None
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise InputError(
+            path, "is damaged", found=f"sha256 {found}", expected=sha256, remedy=_REMEDY
+        )
+    return safetensors.torch.load(content)

@@ -1,0 +1,58 @@
+"""The network of the lecture: three 3D convolutions and one linear layer."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from kinetrack.errors import InputError
+
+SMALLEST_INPUT = 32
+
+
+class Lecture3dCnn(nn.Module):
+    """Conv 5-3-3 without padding, two max-poolings, one average-pooling, a linear head.
+
+    The lecture pools after each ReLU. Max-pooling before it is the same function, because ReLU
+    keeps the order of values, and touches an eighth of the numbers.
+
+    Raises:
+        InputError: the clip is smaller than 32 frames or 32 pixels.
+    """
+
+    def __init__(self, *, num_classes: int, num_frames: int, size_px: int) -> None:
+        super().__init__()
+        length, side = pooled_size(num_frames), pooled_size(size_px)
+        if length < 1 or side < 1:
+            raise InputError(
+                "params.yaml",
+                "the clip is too small for model lecture_3dcnn",
+                found=f"{num_frames} frames of {size_px} px",
+                expected=f"at least {SMALLEST_INPUT} frames of {SMALLEST_INPUT} px",
+                remedy="raise pack.num_frames or pack.size_px",
+            )
+        self.conv1 = nn.Conv3d(3, 16, kernel_size=5)
+        self.conv2 = nn.Conv3d(16, 32, kernel_size=3)
+        self.conv3 = nn.Conv3d(32, 32, kernel_size=3)
+        self.head = nn.Linear(32 * length * side * side, num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W) of values in [0, 1] to logits (N, K)."""
+        features = F.relu(F.max_pool3d(self.conv1(clips), 2))
+        features = F.relu(F.max_pool3d(self.conv2(features), 2))
+        features = average_pool(F.relu(self.conv3(features)), 4)
+        logits: Tensor = self.head(features.flatten(1))
+        return logits
+
+
+def pooled_size(size: int) -> int:
+    """What the three convolutions and poolings leave of one dimension."""
+    return (((size - 4) // 2 - 2) // 2 - 2) // 4
+
+
+def average_pool(features: Tensor, size: int) -> Tensor:
+    """Average non-overlapping cubes of (N, C, T, H, W), the rest at the far edges left out.
+
+    Same as `avg_pool3d(features, size)`, whose backward has no deterministic form on CUDA.
+    """
+    n, c, t, h, w = (*features.shape[:2], *(length // size for length in features.shape[2:]))
+    whole = features[:, :, : t * size, : h * size, : w * size]
+    return whole.reshape(n, c, t, size, h, size, w, size).mean(dim=(3, 5, 7))

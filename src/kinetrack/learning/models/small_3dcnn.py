@@ -1,0 +1,55 @@
+"""A small network for short, small clips: 3D convolutions with batch norm, a global average."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Small3dCnn(nn.Module):
+    """Three blocks of convolution, batch norm and ReLU, pooled in between, then a linear head.
+
+    Time is not pooled before two convolutions have seen the motion from frame to frame. The
+    average over what is left takes clips of any length and size, from 2 frames of 7 pixels on.
+    """
+
+    def __init__(self, *, num_classes: int) -> None:
+        super().__init__()
+        self.block1 = _block(3, 16, kernel_size=(3, 5, 5), stride=(1, 2, 2))
+        self.block2 = _block(16, 32, kernel_size=(3, 3, 3))
+        self.block3 = _block(32, 64, kernel_size=(3, 3, 3))
+        self.head = nn.Linear(64, num_classes)
+
+    def forward(self, clips: Tensor) -> Tensor:
+        """Clips (N, 3, T, H, W) of values in [0, 1] to logits (N, K)."""
+        features = F.max_pool3d(self.block1(standardise(clips)), (1, 2, 2))
+        features = F.max_pool3d(self.block2(features), 2)
+        features = self.block3(features)
+        logits: Tensor = self.head(features.mean(dim=(2, 3, 4)))
+        return logits
+
+
+def standardise(clips: Tensor) -> Tensor:
+    """Bring each clip and channel of (N, C, T, H, W) to mean 0 and variance 1.
+
+    A bright room and a dark one then look alike; an evenly coloured clip becomes all 0.
+    """
+    variance, mean = torch.var_mean(clips, dim=(2, 3, 4), keepdim=True)
+    return (clips - mean) * torch.rsqrt(variance + 1e-5)
+
+
+def _block(
+    in_channels: int,
+    out_channels: int,
+    *,
+    kernel_size: tuple[int, int, int],
+    stride: tuple[int, int, int] = (1, 1, 1),
+) -> nn.Sequential:
+    """Convolution that keeps the size but for the stride, batch norm, ReLU."""
+    frames, height, width = kernel_size
+    padding = (frames // 2, height // 2, width // 2)
+    return nn.Sequential(
+        # Batch norm subtracts the mean, so a bias would have no effect.
+        nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
+        nn.BatchNorm3d(out_channels),
+        nn.ReLU(),
+    )

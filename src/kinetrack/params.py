@@ -1,0 +1,149 @@
+"""Reading `params.yaml`: safe YAML, typed sections, one line for every mistake."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from kinetrack.errors import InputError
+
+PARAMS_FILE = Path("params.yaml")
+# The top level: which data set, then one section an owner, in the order of the pipeline.
+SECTIONS = ("sample", "frames", "split", "pack", "model", "train", "evaluate")
+TOP_LEVEL = ("dataset", *SECTIONS)
+DATASET_PATTERN = r"[a-z0-9][a-z0-9_-]*"
+_MAX_BYTES = 1_000_000
+
+
+class Section(BaseModel):
+    """Base of every params section: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+SectionType = TypeVar("SectionType", bound=BaseModel)
+
+
+def load_section(kind: type[SectionType], name: str, path: Path = PARAMS_FILE) -> SectionType:
+    """Read the section `name` of a params file as `kind`.
+
+    Raises:
+        InputError: no such file, no safe YAML, an unknown top-level key, or a wrong key or value.
+    """
+    return parse_section(kind, name, load_params(path), path)
+
+
+def parse_section(
+    kind: type[SectionType], name: str, params: Mapping[str, Any], path: Path
+) -> SectionType:
+    """Read the section `name` of loaded params as `kind`; `path` is for the message only."""
+    if not isinstance(params.get(name), dict):
+        raise InputError(path, f"section {name} is missing or not a mapping", remedy=_remedy(kind))
+    try:
+        return kind.model_validate(params[name])
+    except ValidationError as error:
+        raise InputError(path, _describe(error, name), remedy=_remedy(kind)) from None
+
+
+def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
+    """Read a whole params file as plain values; its top level holds exactly `TOP_LEVEL`.
+
+    Raises:
+        InputError: no such file, no safe YAML, a missing or an unknown top-level key, or a
+            `dataset` that is no plain name.
+    """
+    values = _load_yaml(path)
+    if not isinstance(values, dict):
+        raise InputError(path, "is not a mapping", expected=f"the keys {', '.join(TOP_LEVEL)}")
+    _check_top_level(values, path)
+    return values
+
+
+def _check_top_level(values: dict[str, Any], path: Path) -> None:
+    unknown = [str(key) for key in values if key not in TOP_LEVEL]
+    missing = [key for key in TOP_LEVEL if key not in values]
+    allowed = ", ".join(TOP_LEVEL)
+    if unknown:
+        raise InputError(path, f"unknown key {unknown[0]}", expected=f"only {allowed}")
+    if missing:
+        raise InputError(path, f"key {missing[0]} is missing", expected=allowed)
+    dataset = values["dataset"]
+    if not isinstance(dataset, str) or not re.fullmatch(DATASET_PATTERN, dataset):
+        raise InputError(path, "dataset", found=repr(dataset), expected=f"a name {DATASET_PATTERN}")
+
+
+def _describe(error: ValidationError, section: str) -> str:
+    problems = error.errors(include_url=False)
+    name = problems[0]["loc"][0] if problems[0]["loc"] else None
+    # One value of a union gives one problem for each kind that it could have been.
+    same = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
+    key = section if name is None else f"{section}.{name}"
+    if same[0]["type"] == "extra_forbidden":
+        text = f"unknown key {key}"
+    elif same[0]["type"] == "missing":
+        text = f"key {key} is missing"
+    else:
+        expected = " or ".join(dict.fromkeys(problem["msg"] for problem in same))
+        text = f"{key}: {expected}, found {str(same[0]['input'])[:80]!r}"
+    more = len(problems) - len(same)
+    return f"{text} (and {more} more)" if more else text
+
+
+def _remedy(kind: type[BaseModel]) -> str:
+    return f"allowed here: {', '.join(kind.model_fields)}"
+
+
+def _load_yaml(path: Path) -> object:
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(path, "is too large", expected=f"at most {_MAX_BYTES} bytes")
+        return yaml.load(path.read_text(encoding="utf-8"), _ParamsLoader)
+    except FileNotFoundError:
+        raise InputError(path, "does not exist", remedy="kinetrack preset sample") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(path, "cannot be read", found=error) from None
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise InputError(path, "is no valid YAML", found=_yaml_problem(error)) from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"{error.problem} in line {error.problem_mark.line + 1}"
+    return str(error)
+
+
+class _ParamsLoader(yaml.SafeLoader):
+    """The safe loader, without aliases (bombs) and without keys that stand twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.composer.ComposerError(None, None, "an alias", self.get_mark())
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"a key that is no text ({key!r})", key_node.start_mark
+                )
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key} twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+# YAML 1.2, which DVC reads and writes, takes 1e-4 for a number; PyYAML's 1.1 takes it for text.
+_ParamsLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)

@@ -1,0 +1,1 @@
+"""The doors that `dvc.yaml` opens: one file a stage."""

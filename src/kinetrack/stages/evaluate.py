@@ -1,0 +1,191 @@
+"""Stage `evaluate`: judge the model on the test clips, and add the result to its MLflow runs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from pydantic import PositiveInt
+
+from kinetrack.data.index import TensorsRow
+from kinetrack.data.tensors import PackedSide, read_sides
+from kinetrack.errors import InputError
+from kinetrack.files import atomic_folder, write_csv, write_json
+from kinetrack.learning.batches import PackedClips, make_loader
+from kinetrack.learning.checkpoint import ModelCard, load_model
+from kinetrack.learning.device import choose_device, make_repeatable
+from kinetrack.learning.memory import reuse_heap
+from kinetrack.learning.training import predict_probabilities
+from kinetrack.params import Section, load_section
+from kinetrack.stages.door import run
+from kinetrack.using.evaluation import (
+    ClassScore,
+    class_scores,
+    confusion_counts,
+    overall_metrics,
+)
+
+
+class EvaluateParams(Section):
+    """Section `evaluate` of params.yaml."""
+
+    top_k: PositiveInt
+    """A prediction counts as right when the class is among this many most probable ones."""
+
+
+class Evaluation(NamedTuple):
+    """Result of a model on the test clips."""
+
+    card: ModelCard
+    metrics: dict[str, float]
+
+
+def evaluate_model(
+    params: EvaluateParams,
+    *,
+    tensors: Path,
+    model_folder: Path,
+    reports: Path,
+    device: torch.device,
+) -> Evaluation:
+    """Judge a model on the test side and write the reports; all of them or none.
+
+    Raises:
+        InputError: no usable model or tensors, no test clip, a class that the model does not
+            know, or clips of another geometry than the model's.
+    """
+    model, card = load_model(model_folder)
+    side = read_sides(tensors)["test"]
+    _check_side(side, card, tensors)
+    reuse_heap()
+    make_repeatable(seed=0, threads=card.threads)
+    clips = PackedClips(
+        side, labels=card.labels, num_frames=card.clip.num_frames, size_px=card.clip.size_px
+    )
+    loader = make_loader(clips, batch_size=card.micro_batch)
+    probabilities = predict_probabilities(
+        model.to(device), loader, micro_batch=card.micro_batch, device=device
+    )
+    targets = np.array([card.labels.index(row.label) for row in side.rows])
+    return _report(
+        params,
+        card,
+        rows=side.rows,
+        targets=targets,
+        probabilities=probabilities.numpy(),
+        reports=reports,
+    )
+
+
+def _check_side(side: PackedSide, card: ModelCard, tensors: Path) -> None:
+    if not side.rows:
+        raise InputError(tensors, "holds no test clip", remedy="lower split.train_groups")
+    unknown = sorted({row.label for row in side.rows} - set(card.labels))
+    if unknown:
+        raise InputError(
+            tensors,
+            f"holds class {unknown[0]} that the model does not know",
+            expected=", ".join(card.labels),
+            remedy="dvc repro train",
+        )
+
+
+def _report(
+    params: EvaluateParams,
+    card: ModelCard,
+    *,
+    rows: Sequence[TensorsRow],
+    targets: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    reports: Path,
+) -> Evaluation:
+    predicted = probabilities.argmax(axis=1)
+    metrics = overall_metrics(targets, probabilities, top_k=params.top_k)
+    counts = confusion_counts(targets, predicted, num_classes=len(card.labels))
+    with atomic_folder(reports) as folder:
+        write_json(folder / "metrics.json", {name: round(x, 6) for name, x in metrics.items()})
+        _write_class_scores(
+            folder / "per_class.csv", class_scores(targets, predicted, labels=card.labels)
+        )
+        _write_confusion(folder / "confusion.csv", counts, card.labels)
+        _write_predictions(folder / "predictions.csv", rows, probabilities, card.labels)
+    return Evaluation(card, metrics)
+
+
+def _write_class_scores(path: Path, scores: list[ClassScore]) -> None:
+    rows = [
+        {name: round(value, 6) if isinstance(value, float) else value for name, value in row}
+        for row in (score._asdict().items() for score in scores)
+    ]
+    write_csv(path, list(ClassScore._fields), rows)
+
+
+def _write_confusion(path: Path, counts: NDArray[np.int64], labels: list[str]) -> None:
+    rows = [
+        {"actual": label, **dict(zip(labels, row, strict=True))}
+        for label, row in zip(labels, counts.tolist(), strict=True)
+    ]
+    write_csv(path, ["actual", *labels], rows)
+
+
+def _write_predictions(
+    path: Path,
+    rows: Sequence[TensorsRow],
+    probabilities: NDArray[np.float64],
+    labels: list[str],
+) -> None:
+    table = [
+        _prediction(row, values, labels) for row, values in zip(rows, probabilities, strict=True)
+    ]
+    write_csv(path, list(table[0]), table)
+
+
+def _prediction(
+    row: TensorsRow, probabilities: NDArray[np.float64], labels: list[str]
+) -> dict[str, Any]:
+    """One line of the predictions table; `rank` is 1 where the class was the most probable."""
+    target = labels.index(row.label)
+    predicted = int(probabilities.argmax())
+    return {
+        "clip": row.clip,
+        "actual": row.label,
+        "predicted": labels[predicted],
+        "correct": predicted == target,
+        "probability": round(float(probabilities[predicted]), 6),
+        "actual_probability": round(float(probabilities[target]), 6),
+        "rank": int((probabilities > probabilities[target]).sum()) + 1,
+    }
+
+
+def add_to_runs(evaluation: Evaluation, reports: Path) -> int:
+    """Add the result to every MLflow run that made this model; return their number."""
+    from kinetrack.tracking.evaluations import add_evaluation
+
+    return add_evaluation(
+        model_sha256=evaluation.card.weights_sha256,
+        metrics=evaluation.metrics,
+        confusion=reports / "confusion.csv",
+        files=[reports / name for name in ("metrics.json", "per_class.csv", "predictions.csv")],
+    )
+
+
+def main(tensors: Path, model: Path, reports: Path) -> None:
+    """Evaluate MODEL on the test clips of TENSORS and write the REPORTS."""
+    evaluation = evaluate_model(
+        load_section(EvaluateParams, "evaluate"),
+        tensors=tensors,
+        model_folder=model,
+        reports=reports,
+        device=choose_device(),
+    )
+    runs = add_to_runs(evaluation, reports)
+    metrics = evaluation.metrics
+    typer.echo(f"evaluate: accuracy {metrics['accuracy']:.4f} on {metrics['num_clips']} test clips")
+    typer.echo(f"  added to {runs} MLflow runs")
+
+
+if __name__ == "__main__":
+    run("evaluate")

@@ -1,0 +1,272 @@
+"""Stage `train`: train a network on the packed clips, and log every epoch to MLflow."""
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+
+import torch
+import typer
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+
+from kinetrack.data.index import SIDES, Side
+from kinetrack.data.sampling import ClipGeometry
+from kinetrack.data.tensors import PackedSide, read_sides
+from kinetrack.errors import InputError
+from kinetrack.files import atomic_folder, write_csv, write_json
+from kinetrack.learning.batches import PackedClips, make_loader
+from kinetrack.learning.checkpoint import ModelCard, save_model, to_channels_last
+from kinetrack.learning.device import choose_device, make_repeatable
+from kinetrack.learning.memory import reuse_heap
+from kinetrack.learning.models import ModelName, build_model
+from kinetrack.learning.models.cost import count_gflop, count_parameters
+from kinetrack.learning.training import Epoch, fit
+from kinetrack.params import PARAMS_FILE, Section, load_params, load_section
+from kinetrack.stages.door import run
+from kinetrack.versioning.lock import data_md5, stage_key
+
+if TYPE_CHECKING:
+    from kinetrack.tracking.runs import TrainingRun
+
+
+class ModelParams(Section):
+    """Section `model` of params.yaml."""
+
+    name: ModelName
+    """Which network."""
+
+
+class TrainParams(Section):
+    """Section `train` of params.yaml."""
+
+    epochs: PositiveInt
+    """How often every training clip is seen."""
+    batch_size: PositiveInt
+    """Clips of one optimiser step."""
+    micro_batch: PositiveInt
+    """Clips that go through the network at once; bounds the memory, not the gradient."""
+    learning_rate: PositiveFloat
+    """Step size of Adam."""
+    seed: NonNegativeInt
+    """Of the first weights and of the order of the clips."""
+    threads: PositiveInt
+    """Threads on a CPU; fixed, because another number gives other last bits."""
+    watch: Annotated[list[Literal["val", "test"]], Field(max_length=2)]
+    """Sides whose loss and accuracy are taken after every epoch; they decide nothing."""
+
+
+class Settings(NamedTuple):
+    """The sections that a training depends on."""
+
+    pack: ClipGeometry
+    model: ModelParams
+    train: TrainParams
+
+
+class Outcome(NamedTuple):
+    """What a training made."""
+
+    card: ModelCard
+    history: list[Epoch]
+
+
+def train_model(
+    settings: Settings,
+    *,
+    tensors: Path,
+    model_folder: Path,
+    reports: Path,
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None],
+) -> Outcome:
+    """Train on the packed clips below `tensors`; write the model folder and the reports at the end.
+
+    Raises:
+        InputError: no usable tensors, an empty side that is asked for, clips too small for the
+            network, or a loss that is not finite. Nothing is written then.
+    """
+    params = settings.train
+    sides = read_sides(tensors)
+    _check_sides(sides, params.watch, tensors)
+    labels = sorted({row.label for side in sides.values() for row in side.rows})
+    reuse_heap()
+    make_repeatable(seed=params.seed, threads=params.threads)
+    model = build_model(
+        settings.model.name,
+        num_classes=len(labels),
+        num_frames=settings.pack.num_frames,
+        size_px=settings.pack.size_px,
+    )
+    card = _describe(model, settings, labels)
+    to_channels_last(model).to(device)
+    history = _fit(model, settings, sides=sides, labels=labels, device=device, on_epoch=on_epoch)
+    with atomic_folder(model_folder) as folder:
+        card = save_model(folder, model, card)
+    _write_reports(reports, history, card)
+    return Outcome(card, history)
+
+
+def _check_sides(
+    sides: dict[Side, PackedSide], watch: list[Literal["val", "test"]], tensors: Path
+) -> None:
+    needed: tuple[Side, ...] = ("train", *watch)
+    for side in needed:
+        if not sides[side].rows:
+            raise InputError(
+                tensors,
+                f"holds no {side} clip",
+                remedy=f"give split a {side} part, or take {side} out of train.watch",
+            )
+
+
+def _describe(model: torch.nn.Module, settings: Settings, labels: list[str]) -> ModelCard:
+    pack = settings.pack
+    gflop = count_gflop(model, num_frames=pack.num_frames, size_px=pack.size_px)
+    return ModelCard(
+        model=settings.model.name,
+        labels=labels,
+        clip=pack,
+        parameters=count_parameters(model),
+        gflop_per_clip=round(gflop, 3),
+        micro_batch=settings.train.micro_batch,
+        threads=settings.train.threads,
+        weights_sha256="",
+    )
+
+
+def _fit(
+    model: torch.nn.Module,
+    settings: Settings,
+    *,
+    sides: dict[Side, PackedSide],
+    labels: list[str],
+    device: torch.device,
+    on_epoch: Callable[[Epoch], None],
+) -> list[Epoch]:
+    pack, params = settings.pack, settings.train
+    clips = {
+        side: PackedClips(
+            sides[side], labels=labels, num_frames=pack.num_frames, size_px=pack.size_px
+        )
+        for side in SIDES
+    }
+    order = torch.Generator().manual_seed(params.seed)
+    return fit(
+        model,
+        make_loader(clips["train"], batch_size=params.batch_size, shuffle_with=order),
+        watch={
+            side: make_loader(clips[side], batch_size=params.batch_size) for side in params.watch
+        },
+        optimiser=torch.optim.Adam(model.parameters(), lr=params.learning_rate),
+        epochs=params.epochs,
+        micro_batch=params.micro_batch,
+        device=device,
+        on_epoch=on_epoch,
+    )
+
+
+def _write_reports(reports: Path, history: list[Epoch], card: ModelCard) -> None:
+    rows = [_history_row(epoch) for epoch in history]
+    write_csv(reports / "history.csv", list(rows[0]), rows)
+    last = {name: value for name, value in rows[-1].items() if value != ""}
+    cost = {"parameters": card.parameters, "gflop_per_clip": card.gflop_per_clip}
+    write_json(reports / "metrics.json", last | cost)
+
+
+def _history_row(epoch: Epoch) -> dict[str, Any]:
+    """The figures that are equal on every run; a side that was not watched stays blank."""
+    row: dict[str, Any] = {"epoch": epoch.number}
+    for side in SIDES:
+        score = epoch.scores.get(side)
+        row[f"{side}_loss"] = round(score.loss, 6) if score else ""
+        row[f"{side}_accuracy"] = round(score.accuracy, 6) if score else ""
+    return row
+
+
+def open_run(
+    values: dict[str, Any], *, tensors: Path, device: torch.device
+) -> AbstractContextManager["TrainingRun"]:
+    """Open the MLflow run of this training; `values` is the whole of params.yaml."""
+    from kinetrack.tracking.lineage import experiment_facts, git_facts
+    from kinetrack.tracking.runs import DatasetInput, training_run
+
+    root, dataset = Path.cwd(), values["dataset"]
+    tensors_md5 = data_md5(tensors.as_posix(), root=root)
+    tags = {
+        **git_facts(root, environ=os.environ),
+        **experiment_facts(os.environ),
+        "train_key": stage_key("train", values, root=root),
+        "data.videos_md5": data_md5(f"data/videos/{dataset}", root=root),
+        "data.split_md5": data_md5("data/splits/split.json", root=root),
+        "data.tensors_md5": tensors_md5,
+        "device": str(device),
+    }
+    origin = tags.get("dvc.exp_name") or str(tags["git.commit"])[:7]
+    return training_run(
+        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", dataset),
+        name=f"{values['model']['name']}-{origin}",
+        params=values,
+        tags={name: value for name, value in tags.items() if value},
+        dataset=DatasetInput(dataset, tensors_md5, tensors.as_posix()) if tensors_md5 else None,
+    )
+
+
+def log_outcome(run: "TrainingRun", outcome: Outcome, *, model_folder: Path, reports: Path) -> None:
+    """Add to a run what is known at the end of its training."""
+    card = outcome.card
+    run.set_tags(
+        {
+            "model_sha256": card.weights_sha256,
+            "model.parameters": str(card.parameters),
+            "model.gflop_per_clip": str(card.gflop_per_clip),
+        }
+    )
+    run.log_figures(reports / "history.csv")
+    run.log_params_file(PARAMS_FILE)
+    run.log_model(
+        model_folder,
+        num_frames=card.clip.num_frames,
+        size_px=card.clip.size_px,
+        num_classes=len(card.labels),
+    )
+
+
+def describe_epoch(epoch: Epoch) -> str:
+    """One line on an epoch."""
+    scores = [
+        f"{side} loss {score.loss:.4f} accuracy {score.accuracy:.4f}"
+        for side, score in epoch.scores.items()
+    ]
+    seconds = epoch.train_seconds
+    scores.append(f"{seconds:.1f} s, {epoch.scores['train'].num_clips / seconds:.1f} clips/s")
+    return f"epoch {epoch.number}: {'; '.join(scores)}"
+
+
+def main(tensors: Path, model: Path, reports: Path) -> None:
+    """Train on TENSORS and write the MODEL folder and the REPORTS."""
+    settings = Settings(
+        pack=load_section(ClipGeometry, "pack"),
+        model=load_section(ModelParams, "model"),
+        train=load_section(TrainParams, "train"),
+    )
+    device = choose_device()
+    with open_run(load_params(), tensors=tensors, device=device) as tracked:
+
+        def on_epoch(epoch: Epoch) -> None:
+            typer.echo(describe_epoch(epoch))
+            tracked.log_epoch(epoch.number, epoch.metrics())
+
+        outcome = train_model(
+            settings,
+            tensors=tensors,
+            model_folder=model,
+            reports=reports,
+            device=device,
+            on_epoch=on_epoch,
+        )
+        log_outcome(tracked, outcome, model_folder=model, reports=reports)
+
+
+if __name__ == "__main__":
+    run("train")

@@ -1,0 +1,100 @@
+"""The result on the test set, added to every run that made the evaluated model."""
+
+import csv
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kinetrack.errors import InputError
+from kinetrack.tracking import outage
+from kinetrack.tracking.figures import draw_confusion
+from kinetrack.tracking.store import open_store, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000
+
+
+def add_evaluation(
+    *,
+    model_sha256: str,
+    metrics: Mapping[str, float],
+    confusion: Path,
+    files: Sequence[Path] = (),
+    experiment: str | None = None,
+) -> int:
+    """Add test metrics, the confusion picture and small files to all runs of a model.
+
+    A run that has the same figures already does not get them twice.
+
+    Args:
+        metrics: logged as `test/<name>`.
+        confusion: table with the true labels in the first column and one column a predicted label.
+        files: logged beside the confusion table in `evaluation/`.
+        experiment: look in this one only.
+
+    Returns:
+        The number of runs that have the evaluation now; 0 too when MLflow does not answer, which
+        prints one warning line.
+    """
+    figure = draw_confusion(*_read_confusion(confusion))
+    added = 0
+    try:
+        with quiet():
+            client = open_store()
+            for run in _runs_of(client, model_sha256, experiment=experiment):
+                _add_metrics(client, run, {f"test/{key}": x for key, x in metrics.items()})
+                _add_files(client, run, figure=figure, files=(confusion, *files))
+                added += 1
+    except InputError:
+        raise
+    except Exception as error:  # whatever MLflow's store raises, the result is in `reports` too
+        outage.report(error)
+    return added
+
+
+def _read_confusion(path: Path) -> tuple[list[list[int]], list[str]]:
+    """Return the (K, K) counts, rows true, and the K labels."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    return [[int(count) for count in row[1:]] for row in rows], header[1:]
+
+
+def _runs_of(
+    client: "MlflowClient", model_sha256: str, *, experiment: str | None
+) -> Iterator["Run"]:
+    experiments = client.search_experiments(max_results=_PAGE)
+    ids = [one.experiment_id for one in experiments if experiment in (None, one.name)]
+    wanted = f"tags.model_sha256 = '{model_sha256}'"
+    token = None
+    while ids:
+        page = client.search_runs(ids, wanted, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _add_metrics(client: "MlflowClient", run: "Run", metrics: Mapping[str, float]) -> None:
+    from mlflow.entities import Metric
+
+    now_ms = int(time.time() * 1000)
+    new = [
+        Metric(key, float(value), now_ms, 0)
+        for key, value in metrics.items()
+        if run.data.metrics.get(key) != value
+    ]
+    if new:
+        client.log_batch(run.info.run_id, metrics=new)
+
+
+def _add_files(
+    client: "MlflowClient", run: "Run", *, figure: "Figure", files: Sequence[Path]
+) -> None:
+    client.log_figure(run.info.run_id, figure, "evaluation/confusion.png")
+    for path in files:
+        client.log_artifact(run.info.run_id, str(path), "evaluation")

@@ -1,0 +1,93 @@
+"""Pictures for people: training curves and the confusion matrix, drawn without global state."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+_SPLIT_COLOURS = {"train": "#4C72B0", "val": "#DD8452", "test": "#55A868"}
+# Above this many classes a cell is too small for a number.
+_MOST_NUMBERED_CLASSES = 20
+
+
+def draw_curves(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Draw loss and accuracy over the epochs, one line a split.
+
+    Args:
+        rows: one a epoch with `epoch` and columns such as `train/loss` or `train_loss`; splits
+            and epochs without a value are left out.
+    """
+    figure = _figure(width_in=9.0, height_in=3.6)
+    loss, accuracy = figure.subplots(1, 2)
+    _draw_metric(loss, rows, "loss")
+    _draw_metric(accuracy, rows, "accuracy")
+    accuracy.set_ylim(0.0, 1.02)
+    return figure
+
+
+def draw_confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Figure:
+    """Draw a confusion matrix; the colour is the share of the row's clips.
+
+    Args:
+        counts: (K, K) numbers of clips, rows true and columns predicted, as `labels`.
+    """
+    table = np.asarray(counts, dtype=np.int64)  # (K, K)
+    side_in = float(np.clip(2.0 + 0.35 * len(labels), 4.0, 14.0))
+    figure = _figure(width_in=side_in + 0.8, height_in=side_in)
+    axes = figure.subplots()
+    shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1)
+    image = axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    _name_classes(axes, labels)
+    if len(labels) <= _MOST_NUMBERED_CLASSES:
+        _write_counts(axes, table, shares)
+    return figure
+
+
+def _figure(*, width_in: float, height_in: float) -> Figure:
+    figure = Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _draw_metric(axes: Axes, rows: Sequence[Mapping[str, str]], metric: str) -> None:
+    for split, colour in _SPLIT_COLOURS.items():
+        points = _points(rows, split=split, metric=metric)
+        if points:
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, color=colour, label=split, marker="o", markersize=3)
+    if axes.lines:
+        axes.legend(frameon=False)
+    axes.set(title=metric, xlabel="epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _points(
+    rows: Sequence[Mapping[str, str]], *, split: str, metric: str
+) -> list[tuple[int, float]]:
+    points = []
+    for row in rows:
+        value = row.get(f"{split}/{metric}") or row.get(f"{split}_{metric}")
+        if value:
+            points.append((int(row["epoch"]), float(value)))
+    return points
+
+
+def _name_classes(axes: Axes, labels: Sequence[str]) -> None:
+    places = range(len(labels))
+    size_pt = 9 if len(labels) <= _MOST_NUMBERED_CLASSES else 6
+    # A dollar sign in a class name is no formula.
+    axes.set_xticks(places, labels, rotation=90, fontsize=size_pt, parse_math=False)
+    axes.set_yticks(places, labels, fontsize=size_pt, parse_math=False)
+    axes.set(xlabel="predicted", ylabel="true")
+
+
+def _write_counts(axes: Axes, table: np.ndarray, shares: np.ndarray) -> None:
+    for (row, column), count in np.ndenumerate(table):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)

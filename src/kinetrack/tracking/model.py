@@ -1,0 +1,88 @@
+"""A model folder as an MLflow model that needs neither this project nor pickle to be loaded."""
+
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import Model, ModelSignature
+
+_NAME = "model"
+_PACKAGE = Path(__file__).parent.parent
+_SERVING_CODE = _PACKAGE / "using" / "serving.py"
+# What loading and predicting import. Named here since finding it out takes MLflow half a minute.
+_REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch")
+
+
+def log_served_model(
+    client: "MlflowClient",
+    run_id: str,
+    folder: Path,
+    *,
+    clip_shape: tuple[int, int, int, int],
+    num_classes: int,
+) -> None:
+    """Log a model folder, with the code that loads it, as the model of a run.
+
+    Done with the client, since `mlflow.pyfunc.log_model` works on global state: it would leave
+    MLFLOW_TRACKING_URI set for the rest of the process.
+
+    Args:
+        clip_shape: (C, T, H, W) of one uint8 clip.
+    """
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    run = client.get_run(run_id)
+    logged = client.create_logged_model(
+        run.info.experiment_id, _NAME, source_run_id=run_id, params=run.data.params
+    )
+    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    description = Model(
+        artifact_path=logged.artifact_location,
+        run_id=run_id,
+        model_id=logged.model_id,
+        model_uuid=logged.model_id,
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        saved = Path(temporary, _NAME)
+        signature = _signature(clip_shape, num_classes=num_classes)
+        _save(saved, folder, description=description, signature=signature)
+        client.log_model_artifacts(logged.model_id, str(saved))
+    client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _save(saved: Path, folder: Path, *, description: "Model", signature: "ModelSignature") -> None:
+    import mlflow.pyfunc
+
+    with warnings.catch_warnings():
+        # A 32 x 224 x 224 clip would be 98 MB of JSON.
+        warnings.filterwarnings("ignore", message=".*An input example was not provided")
+        mlflow.pyfunc.save_model(
+            saved,
+            python_model=str(_SERVING_CODE),  # stored as code: nothing is pickled
+            artifacts={"model": str(folder.absolute())},
+            code_paths=[str(_PACKAGE)],
+            pip_requirements=_pip_requirements(),
+            mlflow_model=description,
+            signature=signature,
+        )
+
+
+def _signature(clip_shape: tuple[int, int, int, int], *, num_classes: int) -> "ModelSignature":
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    clips = TensorSpec(np.dtype("uint8"), (-1, *clip_shape))
+    probabilities = TensorSpec(np.dtype("float32"), (-1, num_classes))
+    return ModelSignature(Schema([clips]), Schema([probabilities]))
+
+
+def _pip_requirements() -> list[str]:
+    # Without the local part: no package index has torch 2.14.1+cpu.
+    return [f"{name}=={version(name).split('+')[0]}" for name in _REQUIREMENTS]

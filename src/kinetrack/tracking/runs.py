@@ -1,0 +1,192 @@
+"""One MLflow run for each training: its params, epochs, figures and model."""
+
+import functools
+import getpass
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
+
+from kinetrack.errors import InputError
+from kinetrack.files import read_csv
+from kinetrack.tracking import outage
+from kinetrack.tracking.model import log_served_model
+from kinetrack.tracking.store import experiment_id, open_store, quiet
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient, entities
+
+P = ParamSpec("P")
+
+# MLflow refuses a request with more.
+_MOST_PARAMS_A_CALL = 100
+
+
+class DatasetInput(NamedTuple):
+    """The tensors that a training reads."""
+
+    name: str
+    digest: str  # DVC's md5, `<32 hex digits>.dir` for a folder
+    path: str  # relative to the project
+
+
+@contextmanager
+def training_run(
+    *,
+    experiment: str,
+    name: str,
+    params: Mapping[str, object],
+    tags: Mapping[str, str],
+    dataset: DatasetInput | None = None,
+) -> Iterator["TrainingRun"]:
+    """Open a run for a training and close it as FINISHED, FAILED or KILLED.
+
+    A server that does not answer costs one warning line, never the training.
+
+    Args:
+        experiment: made when missing.
+        params: may be nested; logged under dotted keys.
+
+    Raises:
+        InputError: a store on this machine cannot be used, or the experiment is deleted.
+    """
+    run = TrainingRun()
+    run.start(experiment=experiment, name=name, tags=tags)
+    run.log_inputs(params, dataset)
+    try:
+        yield run
+    except Exception:
+        run.end("FAILED")
+        raise
+    except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
+        run.end("KILLED")
+        raise
+    run.end("FINISHED")
+
+
+def flatten(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
+    """Return nested params under dotted keys, the values as text."""
+    flat: dict[str, str] = {}
+    for key, value in params.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, prefix=f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat
+
+
+def _tracked(
+    method: Callable[Concatenate["TrainingRun", P], None],
+) -> Callable[Concatenate["TrainingRun", P], None]:
+    """Turn the first failure into one warning line and every later call into nothing."""
+
+    @functools.wraps(method)
+    def call(run: "TrainingRun", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        if run.is_lost:
+            return
+        try:
+            with quiet():
+                method(run, *args, **kwargs)
+        except InputError:
+            raise
+        except Exception as error:  # whatever a store raises, the training is worth more
+            run.is_lost = True
+            outage.report(error)
+
+    return call
+
+
+class TrainingRun:
+    """A run in MLflow; after the first call that fails, tracking is over and training goes on."""
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.is_lost = False
+        self._client: MlflowClient
+
+    @_tracked
+    def start(self, *, experiment: str, name: str, tags: Mapping[str, str]) -> None:
+        """Make the run, and its experiment when missing."""
+        self._client = open_store()
+        run = self._client.create_run(
+            experiment_id(self._client, experiment),
+            tags={"mlflow.user": _user(), **tags},
+            run_name=name,
+        )
+        self.run_id = run.info.run_id
+
+    @_tracked
+    def log_inputs(self, params: Mapping[str, object], dataset: DatasetInput | None) -> None:
+        """Log what the training starts from."""
+        from mlflow.entities import Param
+
+        logged = [Param(key, value) for key, value in flatten(params).items()]
+        for first in range(0, len(logged), _MOST_PARAMS_A_CALL):
+            chunk = logged[first : first + _MOST_PARAMS_A_CALL]
+            self._client.log_batch(self.run_id, params=chunk)
+        if dataset:
+            self._client.log_inputs(self.run_id, datasets=[_mlflow_input(dataset)])
+
+    @_tracked
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of an epoch (from 1) in one call."""
+        from mlflow.entities import Metric
+
+        now_ms = int(time.time() * 1000)
+        logged = [Metric(key, float(value), now_ms, epoch) for key, value in metrics.items()]
+        self._client.log_batch(self.run_id, metrics=logged)
+
+    @_tracked
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, `model_sha256` among them, by which an evaluation finds the run."""
+        from mlflow.entities import RunTag
+
+        self._client.log_batch(self.run_id, tags=[RunTag(*tag) for tag in tags.items()])
+
+    @_tracked
+    def log_figures(self, history_csv: Path) -> None:
+        """Log curves of loss and accuracy drawn from a table with one row an epoch."""
+        from kinetrack.tracking.figures import draw_curves
+
+        figure = draw_curves(read_csv(history_csv))
+        self._client.log_figure(self.run_id, figure, "plots/curves.png")
+
+    @_tracked
+    def log_params_file(self, path: Path) -> None:
+        """Log the params file as it was."""
+        self._client.log_artifact(self.run_id, str(path))
+
+    @_tracked
+    def log_model(self, folder: Path, *, num_frames: int, size_px: int, num_classes: int) -> None:
+        """Log a model folder so that `mlflow.pyfunc.load_model` gives it back anywhere."""
+        log_served_model(
+            self._client,
+            self.run_id,
+            folder,
+            clip_shape=(3, num_frames, size_px, size_px),
+            num_classes=num_classes,
+        )
+
+    @_tracked
+    def end(self, status: str) -> None:
+        """Close the run with a status of MLflow's."""
+        self._client.set_terminated(self.run_id, status)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        return "unknown"
+
+
+def _mlflow_input(dataset: DatasetInput) -> "entities.DatasetInput":
+    """Describe the tensors to MLflow without its data classes, which read the data."""
+    from mlflow import entities
+
+    source = json.dumps({"uri": dataset.path})
+    described = entities.Dataset(dataset.name, dataset.digest, "local", source)
+    context = entities.InputTag("mlflow.data.context", "training")
+    return entities.DatasetInput(described, [context])

@@ -1,0 +1,1 @@
+"""What DVC knows about this project: the only room that reads its files or calls it."""

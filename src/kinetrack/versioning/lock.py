@@ -1,0 +1,72 @@
+"""What `dvc.yaml` and `dvc.lock` say about a stage and its data."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_PIPELINE = "dvc.yaml"
+_LOCK = "dvc.lock"
+
+
+def data_md5(path: str, *, root: Path) -> str | None:
+    """DVC's md5 of a file or folder that a stage of `dvc.lock` has read or written.
+
+    `path` is relative to `root`, as DVC writes it; a folder's md5 ends in ".dir". None when no
+    stage knows it. What a stage wrote counts before what another one read: DVC writes the lock
+    after each stage, so that only the writer's entry is new while its readers wait.
+    """
+    stages = _read_yaml(root / _LOCK).get("stages", {}).values()
+    for kind in ("outs", "deps"):
+        for entry in (entry for stage in stages for entry in stage.get(kind, ())):
+            if entry["path"] == path and "md5" in entry:
+                return str(entry["md5"])
+    return None
+
+
+def stage_key(stage: str, params: Mapping[str, Any], *, root: Path) -> str | None:
+    """Name what a stage run depends on: a hash of its command, its inputs and its params.
+
+    It is known before the stage has run and does not change when it is run again. `params` is the
+    whole of `params.yaml`. None when an input has no md5 yet, as in a stage started by hand.
+    """
+    declared = _read_yaml(root / _PIPELINE).get("stages", {}).get(stage)
+    if declared is None:
+        return None
+    deps = {path: _input_md5(path, root=root) for path in _inputs(declared, params)}
+    sections = {section: params[section] for section in declared.get("params", ())}
+    command = _fill(declared["cmd"], params)
+    return None if None in deps.values() else hash_of_inputs(command, deps, sections)
+
+
+def hash_of_inputs(
+    command: str, deps: Mapping[str, str | None], sections: Mapping[str, Any]
+) -> str:
+    """Sha256 over a command, md5s by path and params by section."""
+    canonical = json.dumps([command, deps, sections], sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _inputs(declared: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:
+    yield from (_fill(path, params) for path in declared.get("deps", ()))
+
+
+def _input_md5(path: str, *, root: Path) -> str | None:
+    if (root / path).is_file():
+        return hashlib.md5((root / path).read_bytes(), usedforsecurity=False).hexdigest()
+    return data_md5(path, root=root)
+
+
+def _fill(text: str, params: Mapping[str, Any]) -> str:
+    """Put the data set's name in, the one variable that our `dvc.yaml` uses."""
+    return text.replace("${dataset}", str(params["dataset"]))
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content if isinstance(content, dict) else {}

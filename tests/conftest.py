@@ -1,0 +1,35 @@
+"""Fixtures of all tests; what takes arguments is a function in `factories.py`."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from factories import write_video
+from hypothesis import settings
+
+# In this process, so that a test is fast and its warnings are seen; `test_parallel` and the pipeline
+# tests use real worker processes.
+os.environ["KINETRACK_WORKERS"] = "1"
+
+# The same examples on every run and no deadline: a loaded machine must not fail a test.
+settings.register_profile("kinetrack", derandomize=True, deadline=None)
+settings.load_profile("kinetrack")
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An AVI of ten frames of 64 x 48; read only."""
+    return write_video(tmp_path_factory.mktemp("video") / "v_Walk_g01_c01.avi", num_frames=10)
+
+
+@pytest.fixture
+def torch_settings() -> Iterator[None]:
+    """Put torch's threads, seed and flags back after a test that sets them."""
+    threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    benchmark, deterministic = cudnn.benchmark, cudnn.deterministic
+    with torch.random.fork_rng(devices=[]):
+        yield
+    torch.set_num_threads(threads)
+    cudnn.benchmark, cudnn.deterministic = benchmark, deterministic

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import pytest
+from factories import frames_row
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kinetrack.data.index import FramesRow, TensorsRow, check_name, read_index, write_index
+from kinetrack.errors import InputError
+
+names = st.text(
+    st.characters(exclude_characters="/\\\0\r", exclude_categories=["Cs"]), min_size=1
+).filter(lambda name: name not in (".", ".."))
+
+
+@given(name=names)
+def test_plain_name_is_safe_as_one_part_of_a_path(name: str) -> None:
+    assert (Path("/root") / check_name(name)).parent == Path("/root")
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "/etc/passwd", "../a", "a\\b", "a\0b", "/", "a/"]
+)
+def test_name_that_leaves_its_folder_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="is no plain file name"):
+        check_name(name)
+
+
+@given(
+    clips=st.lists(st.tuples(names, names, names, st.integers(0, 10**6)), max_size=5),
+    fps=st.floats(0, 1000),
+)
+def test_index_comes_back_as_it_was(
+    tmp_path_factory: pytest.TempPathFactory,
+    clips: list[tuple[str, str, str, int]],
+    fps: float,
+) -> None:
+    path = tmp_path_factory.mktemp("index") / "index.csv"
+    rows = [
+        frames_row(clip, label=label, group=group, missing=missing).model_copy(update={"fps": fps})
+        for clip, label, group, missing in clips
+    ]
+    write_index(path, FramesRow, rows)
+    assert read_index(path, FramesRow, remedy="") == rows
+
+
+@pytest.mark.parametrize("stretched", [True, False])
+def test_truth_value_comes_back_as_one(tmp_path: Path, stretched: bool) -> None:
+    row = TensorsRow(
+        clip="a",
+        label="A",
+        group="01",
+        side="val",
+        num_frames=3,
+        stretched=stretched,
+        sha256="0",
+    )
+    write_index(tmp_path / "index.csv", TensorsRow, [row])
+    assert read_index(tmp_path / "index.csv", TensorsRow, remedy="") == [row]
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """An index of two clips, a and b."""
+    rows = [frames_row(clip, label="A", group="01") for clip in "ab"]
+    write_index(tmp_path / "index.csv", FramesRow, rows)
+    return tmp_path / "index.csv"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "reason"),
+    [
+        ("b,A", "../b,A", r"line 3, column clip: .*no plain file name"),
+        ("b,A", "b,/A", "line 3, column label"),
+        ("b,A", "b\0,A", "line 3, column clip"),
+        ("b,A", ",A", "line 3, column clip"),
+        ("a,A,01,64", "a,A,01,-64", "line 2, column width: .*greater than or equal to 0"),
+        ("a,A,01,64", "a,A,01,wide", "line 2, column width: .*valid integer"),
+        ("a,A,01,64", "a,A,01,64.5", "line 2, column width"),
+        ("ok,", "fine,", "line 2, column status: .*'ok' or 'broken'"),
+        ("ok,", "ok,,more", "line 2, column"),
+        ("ok,", "ok", "line 2, column reason"),
+        ("group", "person", "line 2, column group: Field required"),
+        ("reason", "reason,extra", "line 2, column extra"),
+        pytest.param(
+            "b,A",
+            "b" * 140_000 + ",A",
+            "line 3",
+            marks=pytest.mark.xfail(strict=True, reason="csv.Error is not caught"),
+            id="long field",
+        ),
+    ],
+)
+def test_damaged_row_is_named_by_line_and_column(
+    index: Path, old: str, new: str, reason: str
+) -> None:
+    index.write_text(index.read_text().replace(old, new))
+    with pytest.raises(InputError, match=rf"index\.csv: {reason}.* -> dvc repro frames"):
+        read_index(index, FramesRow, remedy="dvc repro frames")
+
+
+def test_missing_index_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read.* -> dvc repro frames"):
+        read_index(tmp_path / "index.csv", FramesRow, remedy="dvc repro frames")
+
+
+def test_index_that_is_no_text_is_named(index: Path) -> None:
+    index.write_bytes(b"\xff\xfe")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_index(index, FramesRow, remedy="")
+
+
+@pytest.mark.xfail(strict=True, reason="an empty file reads as no clips")
+def test_index_without_its_header_is_named(index: Path) -> None:
+    index.write_bytes(b"")
+    with pytest.raises(InputError, match="column clip"):
+        read_index(index, FramesRow, remedy="")

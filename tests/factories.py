@@ -1,0 +1,176 @@
+"""What tests are made of: small videos, data sets, index rows and packed clips.
+
+Everything is drawn by arithmetic or from a fixed seed, so it is the same on every run.
+"""
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, write_index
+from kinetrack.data.sampling import ClipGeometry
+from kinetrack.data.tensors import save_tensor, tensor_path
+from kinetrack.learning.checkpoint import ModelCard
+from kinetrack.learning.models import ModelName
+
+GROUP_PATTERN = r"_g(\d+)_c\d+$"
+
+
+def draw_frames(num_frames: int, *, width: int, height: int) -> Iterator[NDArray[np.uint8]]:
+    """A bright square that wanders over a ramp: RGB (H, W, 3), every frame another."""
+    ramp = np.linspace(0, 120, width, dtype=np.uint8)
+    for number in range(num_frames):
+        image = np.repeat(np.tile(ramp, (height, 1))[..., None], 3, axis=2)
+        left, top = 3 * number % (width - 8), 2 * number % (height - 8)
+        image[top : top + 8, left : left + 8] = (250, 200, 40)
+        yield image
+
+
+def write_video(
+    path: Path,
+    *,
+    num_frames: int,
+    width: int = 64,
+    height: int = 48,
+    fps: int = 25,
+    gaps: Sequence[tuple[int, int]] = (),
+    codec: str = "mpeg4",
+) -> Path:
+    """Write a video of `num_frames` ticks; the frames in `gaps` [start, end) are left out.
+
+    The suffix picks the container. A gap moves the time stamps of what follows, so the file holds
+    fewer frames than ticks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, fps)
+        for tick, image in enumerate(draw_frames(num_frames, width=width, height=height)):
+            if not any(start <= tick < end for start, end in gaps):
+                frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+                frame.pts, frame.time_base = tick, Fraction(1, fps)
+                container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """Write a container that holds sound only."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=8000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(
+            np.zeros((1, 800), dtype=np.int16), format="s16", layout="mono"
+        )
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_data_set(
+    folder: Path,
+    *,
+    labels: Sequence[str] = ("Jump", "Walk"),
+    groups: int = 3,
+    clips_per_group: int = 1,
+    num_frames: int = 8,
+) -> list[Path]:
+    """Write `<folder>/<Class>/v_<Class>_gNN_cNN.avi`, groups and clips counted from 1."""
+    return [
+        write_video(
+            folder / label / f"v_{label}_g{group:02}_c{number:02}.avi", num_frames=num_frames
+        )
+        for label in labels
+        for group in range(1, groups + 1)
+        for number in range(1, clips_per_group + 1)
+    ]
+
+
+def frames_row(clip: str, *, label: str, group: str, status: str = "ok", missing: int = 0):
+    """One row of a frames index, of a clip of ten frames; a broken one holds none."""
+    whole = status == "ok"
+    return FramesRow(
+        clip=clip,
+        label=label,
+        group=group,
+        width=64 * whole,
+        height=48 * whole,
+        fps=25.0 * whole,
+        num_frames=10 * whole,
+        promised_frames=(10 + missing) * whole,
+        missing_frames=missing,
+        repeated_frames=0,
+        corrupt_frames=0,
+        status=status,
+        reason="" if whole else "cannot be opened as a video",
+    )
+
+
+def write_packed(
+    folder: Path,
+    *,
+    labels: Sequence[str] = ("Jump", "Walk"),
+    clips_per_class: int = 3,
+    num_frames: int = 4,
+    size_px: int = 16,
+) -> Path:
+    """Write packed clips of noise, as many on every side, and their index.
+
+    The later a class in `labels`, the brighter its clips: a network can learn them in a few steps.
+    """
+    random = np.random.default_rng(0)
+    rows = []
+    for side in SIDES:
+        for place, label in enumerate(labels):
+            for number in range(1, clips_per_class + 1):
+                clip = f"v_{label}_g{SIDES.index(side) + 1:02}_c{number:02}"
+                noise = random.integers(0, 128, (num_frames, size_px, size_px, 3), dtype=np.uint8)
+                pixels_thwc = torch.from_numpy(noise + np.uint8(127 * place // len(labels)))
+                sha256 = save_tensor(
+                    tensor_path(folder, side, label, clip), pixels_thwc.permute(3, 0, 1, 2)
+                )
+                rows.append(
+                    TensorsRow(
+                        clip=clip,
+                        label=label,
+                        group=clip[-6:-4],
+                        side=side,
+                        num_frames=num_frames,
+                        stretched=False,
+                        sha256=sha256,
+                    )
+                )
+    write_index(folder / INDEX_NAME, TensorsRow, rows)
+    return folder
+
+
+def model_card(
+    model: ModelName = "small_3dcnn",
+    *,
+    labels: Sequence[str] = ("Jump", "Walk"),
+    num_frames: int = 4,
+    size_px: int = 16,
+) -> ModelCard:
+    """A card for `save_model`, which puts in the checksum."""
+    return ModelCard(
+        model=model,
+        labels=list(labels),
+        clip=ClipGeometry(
+            num_frames=num_frames,
+            sampling="uniform",
+            short_clips="fail",
+            resize_px=size_px,
+            size_px=size_px,
+        ),
+        parameters=1,
+        gflop_per_clip=0.5,
+        micro_batch=2,
+        threads=1,
+        weights_sha256="",
+    )

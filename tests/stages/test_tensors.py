@@ -1,0 +1,77 @@
+import pytest
+from factories import write_data_set
+
+from kinetrack.data.index import INDEX_NAME, TensorsRow, read_index
+from kinetrack.data.sampling import ClipGeometry
+from kinetrack.data.tensors import load_clip
+from kinetrack.errors import InputError
+from kinetrack.files import write_json
+from kinetrack.stages.frames import FramesParams, extract_all
+from kinetrack.stages.tensors import pack_all, summarise
+
+FRAMES_PARAMS = FramesParams(
+    classes="all",
+    group_pattern=r"_g(\d+)_c\d+$",
+    gaps="keep",
+    jpeg_quality=95,
+    jpeg_subsampling="4:2:0",
+    on_broken="fail",
+)
+GEOMETRY = ClipGeometry(
+    num_frames=8, sampling="uniform", short_clips="fail", resize_px=32, size_px=24
+)
+CLIPS = ["Jump/v_Jump_g01_c01", "Jump/v_Jump_g02_c01"]
+
+
+@pytest.fixture
+def frames(tmp_path):
+    write_data_set(tmp_path / "videos", labels=("Jump",), groups=2)
+    extract_all(FRAMES_PARAMS, videos=tmp_path / "videos", frames=tmp_path / "frames")
+    return tmp_path / "frames"
+
+
+def pack(tmp_path, frames, *, geometry=GEOMETRY, train=CLIPS[:1], test=CLIPS[1:]):
+    split = {"rule": {}, "labels": ["Jump"], "train": train, "val": [], "test": test}
+    write_json(tmp_path / "split.json", split)
+    return pack_all(
+        geometry, frames=frames, split=tmp_path / "split.json", tensors=tmp_path / "tensors"
+    )
+
+
+def test_every_clip_of_the_split_is_packed(tmp_path, frames):
+    rows = pack(tmp_path, frames)
+    assert [(row.side, row.clip) for row in rows] == [
+        ("train", "v_Jump_g01_c01"),
+        ("test", "v_Jump_g02_c01"),
+    ]
+    assert read_index(tmp_path / "tensors" / INDEX_NAME, TensorsRow, remedy="") == rows
+    load_clip(tmp_path / "tensors/train/Jump/v_Jump_g01_c01.pt", num_frames=8, size_px=24)
+
+
+def test_a_short_clip_is_refused_or_stretched_and_named(tmp_path, frames):
+    longer = GEOMETRY.model_copy(update={"num_frames": 500})
+    with pytest.raises(InputError, match=r"g01_c01\.zip: is shorter than the window.*stretch"):
+        pack(tmp_path, frames, geometry=longer)
+    assert not (tmp_path / "tensors").exists()
+    stretching = longer.model_copy(update={"short_clips": "stretch"})
+    rows = pack(tmp_path, frames, geometry=stretching)
+    assert all(row.stretched for row in rows)
+    assert "stretched Jump/v_Jump_g01_c01" in summarise(rows, stretching)
+
+
+def test_a_split_that_names_another_clip_is_refused(tmp_path, frames):
+    with pytest.raises(InputError, match="names clip Jump/other that has no frames"):
+        pack(tmp_path, frames, test=["Jump/other"])
+
+
+def test_a_damaged_archive_is_named_and_nothing_is_left(tmp_path, frames):
+    archive = frames / "Jump/v_Jump_g02_c01.zip"
+    archive.write_bytes(archive.read_bytes()[:-100])
+    with pytest.raises(InputError, match=r"v_Jump_g02_c01\.zip: is no whole frame archive"):
+        pack(tmp_path, frames)
+    assert not (tmp_path / "tensors").exists()
+
+
+def test_a_crop_larger_than_the_picture_is_refused():
+    with pytest.raises(ValueError, match="size_px should be at most resize_px"):
+        ClipGeometry(num_frames=8, sampling="uniform", short_clips="fail", resize_px=8, size_px=9)

@@ -1,0 +1,117 @@
+"""What holds the parts in step: dvc.yaml, imports, params, presets, README, command line."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from kinetrack.cli.check import AllParams, read_params
+from kinetrack.cli.main import app
+from kinetrack.params import SECTIONS, TOP_LEVEL
+
+ROOT = Path(__file__).parent.parent
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+STAGES = ["sample", "frames", "split", "tensors", "train", "evaluate"]
+PRESETS = sorted((ROOT / "presets").glob("*.yaml"))
+# They alter no output: a renamed tag must not train again for hours (DESIGN: the house's rules).
+OPENED_BY_STAGES = ("kinetrack.tracking", "kinetrack.using.serving")
+
+
+@cache
+def import_graph() -> grimp.ImportGraph:
+    return grimp.build_graph("kinetrack", cache_dir=None)
+
+
+def import_closure(module: str) -> set[str]:
+    """Modules that importing `module` runs, packages and imports inside functions included."""
+    found, waiting = set(), [module]
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.startswith(OPENED_BY_STAGES):
+            continue
+        found.add(name)
+        waiting += import_graph().find_modules_directly_imported_by(name)
+        waiting += [name.rpartition(".")[0]] if "." in name else []
+    return found
+
+
+def source_of(module: str) -> str:
+    path = "src/" + module.replace(".", "/")
+    return f"{path}/__init__.py" if (ROOT / path).is_dir() else f"{path}.py"
+
+
+def test_dvc_yaml_has_the_six_stages_in_order():
+    assert list(PIPELINE["stages"]) == STAGES
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_deps_equal_the_import_closure(stage):
+    deps = {dep for dep in PIPELINE["stages"][stage]["deps"] if dep.startswith("src/")}
+    assert deps == {source_of(name) for name in import_closure(f"kinetrack.stages.{stage}")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_cmd_shows_the_data_that_the_stage_reads_and_writes(stage):
+    entry = PIPELINE["stages"][stage]
+    prefix, _, arguments = entry["cmd"].partition(f"kinetrack.stages.{stage} ")
+    assert prefix == "PYTHONPATH=src python -m "
+    outputs = entry.get("outs", []) + [path for item in entry.get("plots", []) for path in item]
+    paths = [dep for dep in entry["deps"] if not dep.startswith("src/")] + outputs
+    for path in paths:
+        assert any(path.startswith(argument) for argument in arguments.split()), path
+
+
+def test_every_params_section_has_an_owner_in_dvc_yaml():
+    owned = {section for stage in PIPELINE["stages"].values() for section in stage["params"]}
+    assert owned == set(SECTIONS)
+    assert AllParams._fields == TOP_LEVEL
+
+
+def test_params_yaml_is_the_default_preset():
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "presets/sample.yaml").read_text()
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
+def test_every_preset_is_valid_and_has_the_same_keys(preset):
+    read_params(preset)
+    assert keys_of(preset) == keys_of(PRESETS[0])
+
+
+def keys_of(path: Path) -> set[str]:
+    values = yaml.safe_load(path.read_text())
+    nested = {f"{name}.{key}" for name, value in values.items() if isinstance(value, dict)
+              for key in value}
+    return nested | set(values)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_command_line_says_what_dvc_yaml_says(stage):
+    result = CliRunner().invoke(app, [stage, "--help"])
+    assert PIPELINE["stages"][stage]["desc"] in " ".join(result.stdout.split())
+
+
+def test_help_lists_commands_in_the_order_of_use():
+    screen = CliRunner().invoke(app, ["--help"]).stdout
+    places = [screen.index(f" {name} ") for name in ("check", *STAGES, "summary", "ui")]
+    assert places == sorted(places)
+
+
+def test_readme_names_every_stage_module_preset_and_make_target():
+    readme = (ROOT / "README.md").read_text()
+    targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    folders = [path.name for path in (ROOT / "src/kinetrack").iterdir()
+               if path.is_dir() and path.name != "__pycache__"]
+    wanted = [f"`{stage}`" for stage in STAGES] + [f"make {target}" for target in targets]
+    wanted += [f"{folder}/" for folder in folders] + [path.stem for path in PRESETS]
+    assert [word for word in wanted if word not in readme] == []
+
+
+def test_every_params_key_is_documented_where_it_is_declared():
+    for section in SECTIONS:
+        kind = AllParams.__annotations__[section]
+        lacking = [name for name, field in kind.model_fields.items() if not field.description]
+        assert lacking == [], section

@@ -1,0 +1,234 @@
+"""The whole pipeline as a user runs it: real DVC, real Git, real MLflow, in a project of its own."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from project import Project, make_project
+
+from kinetrack.learning.checkpoint import load_model
+from kinetrack.params import load_params
+from kinetrack.versioning.lock import hash_of_inputs, stage_key
+
+pytestmark = pytest.mark.xdist_group("pipeline")  # one worker runs them all on one project
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A tiny project, in a path with a space, after `dvc repro`; tests leave it as it is."""
+    project = make_project(tmp_path_factory.mktemp("a project") / "tiny project")
+    project.run("dvc", "repro")
+    project.commit("repro")
+    return project
+
+
+@pytest.fixture
+def in_project(done: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.chdir(done.folder)
+    for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
+        monkeypatch.delenv(variable, raising=False)
+    yield done
+
+
+def test_everything_that_the_contract_names_is_there(done):
+    for path in (
+        "data/videos/sample/Grow/v_Grow_g01_c01.avi",
+        "data/frames/sample/Grow/v_Grow_g01_c01.zip",
+        "data/frames/sample/index.csv",
+        "data/splits/split.json",
+        "data/splits/train.pkl",
+        "data/splits/val.pkl",
+        "data/splits/test.pkl",
+        "data/splits/dropped.csv",
+        "data/tensors/sample/train/Grow/v_Grow_g01_c01.pt",
+        "data/tensors/sample/index.csv",
+        "data/model/weights.safetensors",
+        "data/model/model.json",
+        "reports/train/history.csv",
+        "reports/evaluate/metrics.json",
+        "mlruns/mlflow.db",
+    ):
+        assert (done.folder / path).is_file(), path
+
+
+def test_a_second_repro_does_nothing_and_leaves_git_clean(done):
+    result = done.run("dvc", "repro")
+    assert "Running stage" not in result.stdout
+    assert done.run("git", "status", "--porcelain").stdout == ""
+    assert "up to date" in done.run("dvc", "status").stdout
+
+
+def test_no_partial_file_is_left(done):
+    assert list(done.folder.glob("data/**/.*partial*")) == []
+
+
+def test_reports_hold_the_figures(done):
+    with (done.folder / "reports/train/history.csv").open() as file:
+        history = list(csv.DictReader(file))
+    assert [row["epoch"] for row in history] == ["1", "2"]
+    assert float(history[1]["val_accuracy"]) <= 1
+    metrics = json.loads((done.folder / "reports/evaluate/metrics.json").read_text())
+    assert metrics["num_clips"] == 6
+    assert {"accuracy", "top_2_accuracy", "f1_macro"} <= set(metrics)
+
+
+def test_dvc_shows_metrics_and_plots(done):
+    shown = json.loads(done.run("dvc", "metrics", "show", "--json").stdout)
+    files = shown[""]["data"]
+    assert set(files) == {"reports/train/metrics.json", "reports/evaluate/metrics.json"}
+    plots = json.loads(done.run("dvc", "plots", "show", "--json").stdout)
+    assert {"Loss", "Accuracy", "Confusion matrix"} <= set(plots["data"])
+    assert plots.get("errors", []) == []
+
+
+def test_no_output_holds_a_time_or_a_run_id(done, run):
+    outputs = [*done.folder.glob("reports/**/*.*"), done.folder / "data/model/model.json"]
+    for path in outputs:
+        text = path.read_text()
+        assert run.info.run_id not in text
+        assert not re.search(r"20\d\d-\d\d|seconds", text), path
+
+
+@pytest.fixture
+def run(in_project):
+    from kinetrack.tracking.store import open_store
+
+    client = open_store()
+    [experiment] = [found for found in client.search_experiments() if found.name == "sample"]
+    [run] = client.search_runs([experiment.experiment_id])
+    return run
+
+
+def test_the_run_holds_params_epochs_and_results(done, run):
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.epochs"] == "2"
+    assert run.data.params["dataset"] == "sample"
+    assert {"train/loss", "val/accuracy", "train/seconds", "train/clips_per_s"} <= set(run.data.metrics)
+    metrics = json.loads((done.folder / "reports/evaluate/metrics.json").read_text())
+    assert run.data.metrics["test/accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-6)
+
+
+def test_the_run_knows_commit_data_split_and_model(done, run):
+    lock = yaml.safe_load((done.folder / "dvc.lock").read_text())["stages"]
+    tensors = lock["tensors"]["outs"][0]["md5"]
+    tags, [dataset] = run.data.tags, run.inputs.dataset_inputs
+    assert tags["git.commit"] == done.run("git", "rev-parse", "HEAD~").stdout.strip()
+    assert tags["git.dirty"] == "false"
+    assert tags["data.tensors_md5"] == tensors == dataset.dataset.digest
+    assert tags["data.videos_md5"] == lock["sample"]["outs"][0]["md5"]
+    _, card = load_model(done.folder / "data/model")
+    assert tags["model_sha256"] == card.weights_sha256
+
+
+def test_the_train_key_is_the_hash_of_the_locked_inputs(done, run):
+    locked = yaml.safe_load((done.folder / "dvc.lock").read_text())["stages"]["train"]
+    deps = {dep["path"]: dep["md5"] for dep in locked["deps"]}
+    key = hash_of_inputs(locked["cmd"], deps, locked["params"]["params.yaml"])
+    params = load_params(done.folder / "params.yaml")
+    assert run.data.tags["train_key"] == key == stage_key("train", params, root=done.folder)
+
+
+def test_the_logged_model_predicts_the_same(in_project, run):
+    import mlflow
+    import torch
+
+    from kinetrack.data.tensors import load_clip
+    from kinetrack.using.inference import load_recogniser
+
+    paths = sorted(in_project.folder.glob("data/tensors/sample/test/*/*.pt"))[:3]
+    clips = torch.stack([load_clip(path, num_frames=32, size_px=32) for path in paths]).numpy()
+    [model] = run.outputs.model_outputs
+    mlflow.set_tracking_uri(f"sqlite:///{in_project.folder}/mlruns/mlflow.db")
+    logged = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
+    ours = load_recogniser(in_project.folder / "data/model")
+    assert logged.predict(clips) == pytest.approx(ours.probabilities(clips))
+
+
+def test_stages_refuse_another_checkouts_code(done, tmp_path):
+    result = done.run(
+        "python", "-c", "import os, runpy, sys; sys.path.insert(0, 'src'); import kinetrack; "
+        f"os.chdir({str(tmp_path)!r}); sys.argv = ['split', 'a', 'b']; "
+        "runpy.run_module('kinetrack.stages.split', run_name='__main__')",
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "is not the code of this checkout" in result.stderr
+
+
+@pytest.mark.slow
+def test_params_there_and_back_train_twice_not_three_times(done, tmp_path):
+    project = clone(done, tmp_path / "clone")
+    project.run("dvc", "repro")
+    first = (project.folder / "reports/train/history.csv").read_text()
+    project.set_params(train={"epochs": 1})
+    assert "Running stage 'train'" in project.run("dvc", "repro").stdout
+    project.set_params(train={"epochs": 2})
+    back = project.run("dvc", "repro").stdout
+    assert "Stage 'train' is cached - skipping run" in back
+    assert "Running stage" not in back
+    assert (project.folder / "reports/train/history.csv").read_text() == first
+
+
+@pytest.mark.slow
+def test_two_clones_make_the_same_lock(done, tmp_path):
+    project = clone(done, tmp_path / "clone")
+    project.run("dvc", "repro", "--force")
+    assert (project.folder / "dvc.lock").read_text() == (done.folder / "dvc.lock").read_text()
+    assert project.run("git", "status", "--porcelain").stdout == ""
+
+
+@pytest.mark.slow
+def test_a_remote_brings_everything_to_a_clone(done, tmp_path):
+    sender = clone(done, tmp_path / "sender", with_cache=True)
+    sender.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "a remote"))
+    sender.commit("remote")
+    sender.run("dvc", "push")
+    receiver = clone(sender, tmp_path / "receiver")
+    receiver.run("dvc", "pull")
+    assert "Running stage" not in receiver.run("dvc", "repro").stdout
+    assert receiver.run("git", "status", "--porcelain").stdout == ""
+    for name in ("data/model/weights.safetensors", "data/tensors/sample/index.csv"):
+        assert (receiver.folder / name).read_bytes() == (done.folder / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_queued_experiment_runs_the_code_it_records(done, tmp_path):
+    project = clone(done, tmp_path / "clone", with_cache=True)
+    project.run("dvc", "checkout")
+    stage = project.folder / "src/kinetrack/stages/train.py"
+    original = stage.read_text()
+    stage.write_text(original.replace('f"epoch {epoch.number}: ', 'f"EXPERIMENT {epoch.number}: '))
+    project.run("dvc", "exp", "run", "--queue", "--name", "other-code", "-S", "train.epochs=1")
+    stage.write_text(original)  # the workspace goes back before the worker starts
+    result = project.run("dvc", "exp", "run", "--run-all")
+    assert "EXPERIMENT 1:" in result.stdout + project.run(
+        "dvc", "queue", "logs", "other-code", check=False
+    ).stdout
+    recorded = project.run("git", "show", "refs/exps/exec/EXEC_HEAD", check=False).stdout
+    branch = project.run("dvc", "exp", "branch", "other-code", "recorded").stdout
+    recorded = project.run("git", "show", "recorded:src/kinetrack/stages/train.py").stdout
+    assert "EXPERIMENT" in recorded, branch
+    runs = runs_of(project)
+    assert {run.data.tags["dvc.exp_name"] for run in runs} == {"other-code"}
+    assert runs[0].data.params["train.epochs"] == "1"
+
+
+def clone(project: Project, folder: Path, *, with_cache: bool = False) -> Project:
+    """Clone by Git; the cache is what only `dvc push` and `pull` would bring."""
+    project.run("git", "clone", "-q", str(project.folder), str(folder))
+    cloned = Project(folder)
+    if with_cache:
+        cloned.run("dvc", "config", "--local", "cache.dir", str(project.folder / ".dvc/cache"))
+    return cloned
+
+
+def runs_of(project: Project) -> list:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{project.folder}/mlruns/mlflow.db")
+    experiments = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(experiments))

@@ -1,0 +1,271 @@
+import shutil
+import subprocess
+import sys
+import time
+import types
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mlflow.entities import Run
+
+from kinetrack.errors import InputError
+from kinetrack.tracking import model
+from kinetrack.tracking.runs import DatasetInput, TrainingRun, flatten, training_run
+from kinetrack.tracking.store import database_path, open_store, tracking_uri
+
+# Stands in for the real one: the answer depends on the clips and on the logged weights.
+STUB_RECOGNISER = """
+import numpy as np
+
+class StubRecogniser:
+    def __init__(self, folder):
+        self.weight = float((folder / "weights.safetensors").read_text())
+
+    def probabilities(self, clips):
+        first = clips.reshape(len(clips), -1).mean(axis=1) / 255 * self.weight
+        return np.stack([first, 1 - first], axis=1).astype(np.float32)
+
+def load_recogniser(folder):
+    return StubRecogniser(folder)
+"""
+CLIPS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 8, 8), dtype=np.uint8)
+
+
+def train(*, name: str = "first", params: Mapping[str, object] | None = None) -> TrainingRun:
+    with training_run(experiment="sample", name=name, params=params or {}, tags={}) as run:
+        run.log_epoch(1, {"train/loss": 2.0})
+    return run
+
+
+def logged(run: TrainingRun) -> Run:
+    assert not run.is_lost
+    return open_store().get_run(run.run_id)
+
+
+def artifacts(run: TrainingRun, folder: str = "") -> list[str]:
+    return [one.path for one in open_store().list_artifacts(run.run_id, folder)]
+
+
+def test_flatten_joins_keys_with_dots() -> None:
+    params = {"dataset": "sample", "train": {"lr": 1e-4, "clip": {"num_frames": 32}}, "empty": {}}
+    assert flatten(params) == {
+        "dataset": "sample",
+        "train.lr": "0.0001",
+        "train.clip.num_frames": "32",
+    }
+
+
+def test_run_has_name_params_tags_and_status(project: Path) -> None:
+    with training_run(
+        experiment="sample", name="bold-owl", params={"train": {"epochs": 2}}, tags={"a": "b"}
+    ) as run:
+        run.set_tags({"model_sha256": "abc"})
+    found = logged(run)
+    assert found.info.run_name == "bold-owl"
+    assert found.info.status == "FINISHED"
+    assert found.data.params == {"train.epochs": "2"}
+    assert found.data.tags["a"] == "b"
+    assert found.data.tags["model_sha256"] == "abc"
+    assert found.data.tags["mlflow.user"]
+
+
+def test_more_params_than_a_request_may_have(project: Path) -> None:
+    params = {f"p{index}": index for index in range(250)}
+    assert len(logged(train(params=params)).data.params) == 250
+
+
+def test_epochs_are_steps(project: Path) -> None:
+    with training_run(experiment="sample", name="x", params={}, tags={}) as run:
+        for epoch in (1, 2):
+            run.log_epoch(epoch, {"train/loss": 1 / epoch, "train/clips_per_s": 7.0})
+    history = open_store().get_metric_history(run.run_id, "train/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5)]
+
+
+def test_dataset_is_known_by_the_md5_of_dvc(project: Path) -> None:
+    digest = "0" * 32 + ".dir"
+    dataset = DatasetInput("sample", digest, "data/tensors/sample")
+    with training_run(experiment="e", name="x", params={}, tags={}, dataset=dataset) as run:
+        pass
+    (found,) = logged(run).inputs.dataset_inputs
+    assert (found.dataset.name, found.dataset.digest) == ("sample", digest)
+    assert found.dataset.source == '{"uri": "data/tensors/sample"}'
+    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")],
+)
+def test_status_tells_how_a_training_ended(
+    project: Path, error: type[BaseException], status: str
+) -> None:
+    with (
+        pytest.raises(error),
+        training_run(experiment="e", name="x", params={}, tags={}) as run,
+    ):
+        raise error
+    assert logged(run).info.status == status
+
+
+def test_figures_and_params_file(project: Path) -> None:
+    history, params = project / "history.csv", project / "params.yaml"
+    history.write_text("epoch,train_loss,val_loss\n1,2.0,2.1\n2,1.0,1.2\n")
+    params.write_text("seed: 1\n")
+    with training_run(experiment="e", name="x", params={}, tags={}) as run:
+        run.log_figures(history)
+        run.log_params_file(params)
+    assert artifacts(run) == ["params.yaml", "plots"]
+    assert artifacts(run, "plots") == ["plots/curves.png"]
+
+
+def test_nothing_is_printed(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_temporary_checkout_logs_to_the_main_project(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkout = tmp_path / "checkout"
+    checkout.mkdir()
+    (checkout / "dvc.yaml").touch()
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    monkeypatch.chdir(checkout)
+    run = train()
+    assert logged(run).info.status == "FINISHED"
+    assert not (checkout / "mlruns").exists()
+
+
+def test_broken_store_is_told_before_training(project: Path) -> None:
+    database_path(project).write_text("no database")
+    with (
+        pytest.raises(InputError, match="not an MLflow database"),
+        training_run(experiment="e", name="x", params={}, tags={}),
+    ):
+        pytest.fail("the training began")
+
+
+def test_server_that_does_not_answer_costs_one_line(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    begin = time.monotonic()
+    run = train()
+    assert run.is_lost
+    assert time.monotonic() - begin < 10
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "MLflow at http://***@127.0.0.1:9 does not answer; this run is not tracked" in err
+    assert "Connection refused" in err
+    assert "secret" not in err
+
+
+def test_store_that_breaks_later_does_not_end_the_training(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with training_run(experiment="e", name="x", params={}, tags={}) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+        run.log_params_file(project / "missing.yaml")
+        run.log_epoch(2, {"train/loss": 0.5})
+    assert run.is_lost
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def model_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
+    """A run with a logged model; its package is the real serving code on the stub recogniser."""
+    package = project.parent / "kinetrack"
+    (package / "using").mkdir(parents=True)
+    for name in ("__init__.py", "using/__init__.py"):
+        (package / name).touch()
+    shutil.copy(model._SERVING_CODE, package / "using")
+    (package / "using" / "inference.py").write_text(STUB_RECOGNISER)
+    stub = types.ModuleType("kinetrack.using.inference")
+    exec(STUB_RECOGNISER, stub.__dict__)
+    monkeypatch.setitem(sys.modules, stub.__name__, stub)
+    monkeypatch.setattr(model, "_PACKAGE", package)
+    monkeypatch.setattr(model, "_SERVING_CODE", package / "using" / "serving.py")
+    return log_model(project / "data" / "my model")
+
+
+def log_model(folder: Path) -> TrainingRun:
+    folder.mkdir(parents=True)
+    (folder / "weights.safetensors").write_text("0.5")
+    (folder / "model.json").write_text("{}")
+    with training_run(experiment="e", name="x", params={"a": 1}, tags={}) as run:
+        run.log_model(folder, num_frames=4, size_px=8, num_classes=2)
+    return run
+
+
+def expected_answer() -> np.ndarray:
+    first = CLIPS.reshape(2, -1).mean(axis=1) / 255 * 0.5
+    return np.stack([first, 1 - first], axis=1).astype(np.float32)
+
+
+def test_model_is_loaded_back_by_its_run(
+    model_run: TrainingRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    assert logged(model_run).info.status == "FINISHED"
+    assert capfd.readouterr() == ("", "")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
+    np.testing.assert_array_equal(loaded.predict(CLIPS), expected_answer())
+    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 3, 4, 8, 8)
+
+
+def test_model_refuses_clips_of_another_shape(
+    model_run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
+    loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
+    with pytest.raises(mlflow.MlflowException, match="Shape of input"):
+        loaded.predict(CLIPS[:, :, :3])
+
+
+def test_logging_a_model_leaves_no_global_state(model_run: TrainingRun) -> None:
+    import os
+
+    import mlflow
+
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+    assert mlflow.active_run() is None
+
+
+def test_moved_project_keeps_artifacts_and_model(
+    model_run: TrainingRun, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    moved = project.rename(project.parent / "moved")
+    monkeypatch.chdir(moved)
+    shutil.rmtree(moved / "data")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
+    loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
+    np.testing.assert_array_equal(loaded.predict(CLIPS), expected_answer())
+
+
+def test_model_brings_its_own_code(model_run: TrainingRun, project: Path, tmp_path: Path) -> None:
+    (saved,) = (project / "mlruns").glob("artifacts/models/*/artifacts")
+    shutil.move(saved, tmp_path / "alone")
+    shutil.rmtree(project.parent / "kinetrack")
+    np.save(tmp_path / "clips.npy", CLIPS)
+    code = """
+import sys, numpy as np, mlflow
+for name in [name for name in sys.modules if name.split(".")[0] == "kinetrack"]:
+    del sys.modules[name]  # as where the package is not installed
+answer = mlflow.pyfunc.load_model("alone").predict(np.load("clips.npy"))
+assert sys.modules["kinetrack"].__file__.startswith(sys.argv[1]), sys.modules["kinetrack"]
+np.save("answer.npy", answer)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "answer.npy"), expected_answer())
