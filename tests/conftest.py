@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import write_video
 from hypothesis import settings
 
-# In this process, so that a test is fast and its warnings are seen; `test_parallel` and the pipeline
-# tests use real worker processes.
+from factories import write_video
+
+# In this process, so that a test is fast and its warnings are seen; `test_parallel` and the
+# pipeline tests use real worker processes.
 os.environ["KINETRACK_WORKERS"] = "1"
 
 # The same examples on every run and no deadline: a loaded machine must not fail a test.

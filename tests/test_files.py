@@ -18,6 +18,18 @@ class Stop(BaseException):
     """Stands for Ctrl-C: no `Exception`."""
 
 
+def fail_in_file(path: Path, error: type[BaseException]) -> None:
+    with atomic_file(path) as file:
+        file.write(b"half")
+        raise error
+
+
+def fail_in_folder(path: Path, error: type[BaseException]) -> None:
+    with atomic_folder(path) as folder:
+        (folder / "half.txt").touch()
+        raise error
+
+
 def names_below(folder: Path) -> list[str]:
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
@@ -41,9 +53,8 @@ def test_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
 def test_file_after_an_error_is_the_old_one(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(error), atomic_file(path) as file:
-        file.write(b"half")
-        raise error
+    with pytest.raises(error):
+        fail_in_file(path, error)
     assert path.read_bytes() == b"old"
     assert names_below(tmp_path) == ["a.bin"]
 
@@ -92,19 +103,17 @@ def test_folder_after_an_error_is_the_old_one(tmp_path: Path, error: type[BaseEx
     path = tmp_path / "data"
     path.mkdir()
     (path / "old.txt").write_text("old")
-    with pytest.raises(error), atomic_folder(path) as folder:
-        (folder / "new.txt").touch()
-        raise error
+    with pytest.raises(error):
+        fail_in_folder(path, error)
     assert (path / "old.txt").read_text() == "old"
     assert names_below(tmp_path) == ["data", "data/old.txt"]
 
 
 def test_folder_does_not_keep_what_a_killed_writer_left(tmp_path: Path) -> None:
-    with pytest.raises(Stop), atomic_folder(tmp_path / "data") as folder:
-        left_behind = folder
-        raise Stop
-    left_behind.mkdir()
-    (left_behind / "half.txt").touch()
+    with atomic_folder(tmp_path / "data") as folder:
+        place = folder
+    place.mkdir()
+    (place / "half.txt").touch()
     with atomic_folder(tmp_path / "data") as folder:
         (folder / "new.txt").touch()
     assert names_below(tmp_path) == ["data", "data/new.txt"]

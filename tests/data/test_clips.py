@@ -2,10 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from factories import GROUP_PATTERN
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import GROUP_PATTERN
 from kinetrack.data.clips import Clip, choose_classes, is_video_name, list_classes, list_clips
 from kinetrack.errors import InputError
 

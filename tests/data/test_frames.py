@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from factories import write_audio, write_video
 from PIL import Image
 
+from factories import write_audio, write_video
 from kinetrack.data.frames import ExtractionReport, Gaps, extract_frames, read_frames
 from kinetrack.data.video import VideoError, open_video
 from kinetrack.errors import InputError

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from factories import frames_row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import frames_row
 from kinetrack.data.index import FramesRow, TensorsRow, check_name, read_index, write_index
 from kinetrack.errors import InputError
 
@@ -100,7 +100,7 @@ def test_damaged_row_is_named_by_line_and_column(
 
 
 def test_missing_index_is_named_with_the_remedy(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read.* -> dvc repro frames"):
+    with pytest.raises(InputError, match=r"cannot be read.* -> dvc repro frames"):
         read_index(tmp_path / "index.csv", FramesRow, remedy="dvc repro frames")
 
 

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import write_video
 from torchvision import transforms
 
+from factories import write_video
 from kinetrack.data.frames import extract_frames, read_frames
 from kinetrack.data.packing import pack_clip
 from kinetrack.errors import InputError

@@ -5,10 +5,10 @@ from collections import defaultdict
 from pathlib import Path
 
 import pytest
-from factories import frames_row
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import frames_row
 from kinetrack.data.index import SIDES, FramesRow, Side
 from kinetrack.data.splits import (
     clip_id,
@@ -191,7 +191,7 @@ def test_file_that_is_no_split_is_refused_in_one_line(tmp_path: Path, content: b
 
 
 def test_missing_split_is_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is no split, found .*No such file.* -> dvc repro split"):
+    with pytest.raises(InputError, match=r"is no split, found .*No such file.* -> dvc repro split"):
         read_split(tmp_path / "split.json")
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import write_packed
 from torch import Tensor
 
+from factories import write_packed
 from kinetrack.data.index import SIDES
 from kinetrack.data.tensors import load_clip, read_sides, save_tensor, tensor_path
 from kinetrack.errors import InputError

@@ -4,8 +4,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from factories import draw_frames, write_audio, write_video
 
+from factories import draw_frames, write_audio, write_video
 from kinetrack.data.video import Frame, VideoError, VideoHeader, open_video
 
 

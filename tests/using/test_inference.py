@@ -3,9 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from factories import model_card
 from numpy.typing import NDArray
 
+from factories import model_card
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn

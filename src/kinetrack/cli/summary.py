@@ -25,7 +25,7 @@ def print_summary(root: Path) -> None:
     card = read_card(root / "data/model")
     history = _read_table(root / "reports/train/history.csv")
     metrics = _read_metrics(root / "reports/evaluate/metrics.json")
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"\nTrained [bold]{card.model}[/] on data set [bold]{escape(load_params()['dataset'])}[/]: "
         f"{len(card.labels)} classes, {len(history)} epochs, {card.parameters:,} parameters, "

@@ -36,7 +36,7 @@ FRAMES_PER_SECOND = 25
 PERIOD_PX = HEIGHT_PX
 
 # Radii in periods. Twice the largest stays below 1: an object never touches its own repetition.
-SMALLEST_RADIUS, LARGEST_RADIUS = 0.16, 0.44
+SMALLEST_RADIUS, LARGEST_RADIUS = 0.2, 0.46
 
 ACROSS, DOWN, TURN, SIZE = range(4)
 
@@ -179,8 +179,8 @@ def draw_look(generator: Generator) -> Look:
         ground_colours=bright if object_is_dark else dark,
         object_waves=generator.uniform(-0.7, 0.7, size=(2, 2)),
         ground_waves=generator.integers(-3, 4, size=(3, 2)).astype(np.float64),
-        lobes=int(generator.integers(2, 5)),
-        lobe_depth=generator.uniform(0.2, 0.4),
+        lobes=int(generator.integers(2, 4)),
+        lobe_depth=generator.uniform(0.3, 0.45),
         cycles_per_frame=generator.uniform(0.02, 0.035),
         extra_frames=int(generator.integers(0, 8)),
     )

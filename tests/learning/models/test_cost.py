@@ -5,7 +5,7 @@ from kinetrack.learning.models.cost import count_gflop, count_parameters
 from kinetrack.learning.models.lecture_3dcnn import Lecture3dCnn
 
 
-def test_lecture_network_costs_what_the_paper_sum_says() -> None:
+def test_lecture_network_costs_what_its_layers_sum_to() -> None:
     model = Lecture3dCnn(num_classes=5, num_frames=32, size_px=224)
     # Two for each weight of a kernel, at each place of its output.
     by_hand = 2 * (

@@ -1,0 +1,111 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from factories import write_data_set, write_video
+
+from kinetrack.cli.check import check_project
+from kinetrack.errors import InputError
+
+PRESETS = Path(__file__).parents[2] / "presets"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A project that has a good data set `mine` of its own."""
+    shutil.copytree(PRESETS, tmp_path / "presets")
+    shutil.copyfile(PRESETS / "sample.yaml", tmp_path / "params.yaml")
+    write_data_set(tmp_path / "data/videos/mine", groups=3, num_frames=8)
+    monkeypatch.chdir(tmp_path)
+    set_params(tmp_path, dataset="mine", split={"train_groups": 2, "val_groups": 1},
+               pack={"num_frames": 8})
+    return tmp_path
+
+
+def set_params(root, **changes):
+    path = root / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    for name, value in changes.items():
+        params[name] = {**params.get(name, {}), **value} if isinstance(value, dict) else value
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+
+def test_a_good_project_is_told_in_one_line(root):
+    assert check_project(root) == (
+        "check: params.yaml is fine (edited); data set mine: 6 clips of 2 classes"
+    )
+
+
+def test_the_sample_needs_no_files(root):
+    shutil.copyfile(PRESETS / "sample.yaml", root / "params.yaml")
+    assert "(preset sample); data set sample is generated" in check_project(root)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dataset": "absent"}, "data/videos/absent: is no folder of videos"),
+        ({"dataset": "../etc"}, "dataset, found"),
+        ({"frames": {"classes": 9}}, "has too few classes.*2 class folders"),
+        ({"frames": {"classes": ["Fly"]}}, "has no class folder Fly"),
+        ({"frames": {"group_pattern": r"_x(\d+)"}}, "has no group in its name"),
+        ({"split": {"train_groups": 3}}, "leaves no group for the test"),
+        ({"split": {"val_groups": 0}}, r"train\.watch names val, but split\.val_groups is 0"),
+        ({"split": {"val_groups": 2}}, "val_groups should be less than train_groups"),
+        ({"pack": {"num_frames": 9}}, r"avi: is shorter than the window, found 8 frames"),
+        ({"model": {"name": "lecture_3dcnn"}}, "at least 32 frames of 32 px"),
+        ({"model": {"name": "vgg"}}, r"model\.name: Input should be 'lecture_3dcnn' or"),
+        ({"train": {"epochs": 0}}, r"train\.epochs: Input should be greater than 0, found '0'"),
+        ({"train": {"epochs": True}}, r"train\.epochs: Input should be a valid integer"),
+        ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate: .*finite"),
+        ({"train": {"epoch": 3}}, r"unknown key train\.epoch .*allowed here: epochs, batch_size"),
+        ({"evaluate": {"top_k": -1}}, r"evaluate\.top_k"),
+        ({"trian": {}}, "unknown key trian"),
+    ],
+)
+def test_what_a_stage_would_stumble_over_is_named(root, changes, message):
+    set_params(root, **changes)
+    with pytest.raises(InputError, match=message) as caught:
+        check_project(root)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_an_empty_class_is_named(root):
+    (root / "data/videos/mine/Empty").mkdir()
+    with pytest.raises(InputError, match="Empty: is a class without clips"):
+        check_project(root)
+
+
+def test_an_empty_data_set_is_named(root):
+    shutil.rmtree(root / "data/videos/mine")
+    (root / "data/videos/mine").mkdir()
+    with pytest.raises(InputError, match="holds no class folder"):
+        check_project(root)
+
+
+def test_a_data_set_that_was_not_pulled_tells_how_to(root):
+    shutil.rmtree(root / "data/videos/mine")
+    (root / "data/videos/mine.dvc").touch()
+    with pytest.raises(InputError, match=r"is not here -> dvc pull data/videos/mine\.dvc"):
+        check_project(root)
+
+
+def test_an_undecodable_clip_is_named_unless_it_may_be_skipped(root):
+    (root / "data/videos/mine/Jump/v_Jump_g01_c01.avi").write_text("no video")
+    with pytest.raises(InputError, match=r"v_Jump_g01_c01\.avi: cannot be opened as a video"):
+        check_project(root)
+    set_params(root, frames={"on_broken": "skip"})
+    check_project(root)
+
+
+def test_a_sample_shorter_than_the_window_is_refused(root):
+    set_params(root, dataset="sample", pack={"num_frames": 64})
+    with pytest.raises(InputError, match=r"sample\.num_frames: is shorter than the window"):
+        check_project(root)
+
+
+def test_a_short_clip_may_be_stretched(root):
+    write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
+    set_params(root, pack={"short_clips": "stretch"})
+    check_project(root)

@@ -1,0 +1,65 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from factories import model_card
+from project import make_project
+
+from kinetrack.cli.summary import print_summary
+from kinetrack.files import write_csv, write_json
+from kinetrack.learning.checkpoint import save_model
+from kinetrack.learning.models import build_model
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return make_project(tmp_path_factory.mktemp("cli") / "project")
+
+
+@pytest.mark.parametrize(
+    "command", [["check"], ["train"], ["preset", "lecture"], ["summary"], ["ui"]], ids=" ".join
+)
+def test_every_command_ends_bad_input_in_one_line_and_code_2(project, command):
+    original = (project.folder / "params.yaml").read_text()
+    (project.folder / "params.yaml").write_text(original + "surprise: 1\n")
+    result = project.run("python", "-m", "kinetrack.cli.main", *command, check=False)
+    (project.folder / "params.yaml").write_text(original)
+    assert (result.returncode, result.stdout) == (2, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert not list(project.folder.glob("data/*/*/"))
+
+
+def test_outside_a_project_it_says_so(tmp_path):
+    command = [sys.executable, "-m", "kinetrack.cli.main", "check"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "no dvc.yaml here or above" in result.stderr
+
+
+def test_the_version_is_that_of_the_package(project):
+    from importlib.metadata import version
+
+    result = project.run("python", "-m", "kinetrack.cli.main", "--version")
+    assert result.stdout.strip() == version("kinetrack")
+
+
+def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    card = model_card()
+    model = build_model(card.model, num_classes=2, num_frames=4, size_px=16)
+    save_model(project.folder / "data/model", model, card)
+    reports = project.folder / "reports"
+    sides = {f"{side}_{kind}": "" for side in ("train", "val", "test") for kind in ("loss", "accuracy")}
+    row = {"epoch": 3, **sides, "train_accuracy": 0.75, "val_accuracy": 0.5}
+    write_csv(reports / "train/history.csv", list(row), [row])
+    write_json(reports / "evaluate/metrics.json", {"accuracy": 0.625, "num_clips": 8})
+    scores = {"label": "Jump[bold]", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "num_clips": 4}
+    write_csv(reports / "evaluate/per_class.csv", list(scores), [scores])
+    print_summary(project.folder)
+    screen = capsys.readouterr().out
+    for text in ("small_3dcnn", "data set sample", "2 classes", "train 0.7500, val 0.5000",
+                 "0.6250 on 8 clips", "Jump[bold]", "0.667", "make ui"):
+        assert text in screen
+    assert json.loads((reports / "evaluate/metrics.json").read_text())["accuracy"] == 0.625

@@ -1,0 +1,69 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kinetrack.cli.presets import apply_preset, find_preset
+from kinetrack.errors import InputError
+
+PRESETS = Path(__file__).parents[2] / "presets"
+
+
+@pytest.fixture
+def root(tmp_path):
+    shutil.copytree(PRESETS, tmp_path / "presets")
+    shutil.copyfile(PRESETS / "sample.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def edit(root, old, new):
+    path = root / "params.yaml"
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def dataset_of(root):
+    return yaml.safe_load((root / "params.yaml").read_text())["dataset"]
+
+
+def test_a_preset_takes_the_place_of_params(root):
+    apply_preset("lecture", root=root, force=False, keep_dataset=False)
+    assert (root / "params.yaml").read_bytes() == (PRESETS / "lecture.yaml").read_bytes()
+    assert find_preset(root) == "lecture"
+
+
+def test_a_missing_params_file_is_made(root):
+    (root / "params.yaml").unlink()
+    apply_preset("sample", root=root, force=False, keep_dataset=False)
+    assert find_preset(root) == "sample"
+
+
+def test_an_edited_params_file_is_kept_unless_forced(root):
+    edit(root, "epochs: ", "epochs: 1")
+    before = (root / "params.yaml").read_text()
+    with pytest.raises(InputError, match="was edited.*--force"):
+        apply_preset("lecture", root=root, force=False, keep_dataset=False)
+    assert (root / "params.yaml").read_text() == before
+    assert find_preset(root) is None
+    apply_preset("lecture", root=root, force=True, keep_dataset=False)
+    assert find_preset(root) == "lecture"
+
+
+def test_the_data_set_is_kept_when_told(root):
+    edit(root, "dataset: sample", "dataset: mine")
+    apply_preset("lecture", root=root, force=False, keep_dataset=True)
+    assert dataset_of(root) == "mine"
+    assert find_preset(root) == "lecture"
+
+
+def test_a_chosen_data_set_is_an_edit_that_would_be_lost(root):
+    edit(root, "dataset: sample", "dataset: mine")
+    with pytest.raises(InputError, match="was edited"):
+        apply_preset("lecture", root=root, force=False, keep_dataset=False)
+
+
+def test_an_unknown_preset_is_named_with_the_known_ones(root):
+    with pytest.raises(InputError, match="no preset nothing, expected lecture, sample"):
+        apply_preset("nothing", root=root, force=False, keep_dataset=False)

@@ -1,0 +1,67 @@
+import hashlib
+
+import pytest
+
+from kinetrack.versioning.lock import data_md5, stage_key
+
+PIPELINE = """
+stages:
+  train:
+    cmd: train data/${dataset}
+    deps:
+      - data/${dataset}
+      - code.py
+    params:
+      - train
+"""
+LOCK = """
+stages:
+  train:
+    deps:
+      - path: data/mine
+        md5: old.dir
+  tensors:
+    outs:
+      - path: data/mine
+        md5: new.dir
+"""
+PARAMS = {"dataset": "mine", "train": {"epochs": 3}}
+
+
+@pytest.fixture
+def root(tmp_path):
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    (tmp_path / "code.py").write_text("pass")
+    return tmp_path
+
+
+def test_what_a_stage_wrote_counts_before_what_another_one_read(root):
+    assert data_md5("data/mine", root=root) == "new.dir"
+
+
+def test_unknown_data_has_no_md5(root, tmp_path):
+    assert data_md5("data/other", root=root) is None
+    assert data_md5("data/mine", root=tmp_path / "nowhere") is None
+
+
+def test_the_key_follows_code_params_and_data_and_nothing_else(root):
+    key = stage_key("train", PARAMS, root=root)
+    assert key == stage_key("train", {**PARAMS, "evaluate": {"top_k": 1}}, root=root)
+    assert key != stage_key("train", {**PARAMS, "train": {"epochs": 4}}, root=root)
+    (root / "code.py").write_text("pass  # changed")
+    assert key != stage_key("train", PARAMS, root=root)
+    (root / "code.py").write_text("pass")
+    assert key == stage_key("train", PARAMS, root=root)
+    (root / "dvc.lock").write_text(LOCK.replace("new", "newer"))
+    assert key != stage_key("train", PARAMS, root=root)
+
+
+def test_no_key_without_data_or_stage(root):
+    assert stage_key("absent", PARAMS, root=root) is None
+    (root / "dvc.lock").unlink()
+    assert stage_key("train", PARAMS, root=root) is None
+
+
+def test_the_key_is_a_sha256(root):
+    assert len(stage_key("train", PARAMS, root=root) or "") == hashlib.sha256().digest_size * 2
