@@ -14,6 +14,9 @@ from factories import write_video
 # pipeline tests use real worker processes.
 os.environ["KINETRACK_WORKERS"] = "1"
 
+# Small networks gain nothing from threads, and tests run side by side in processes.
+torch.set_num_threads(1)
+
 # The same examples on every run and no deadline: a loaded machine must not fail a test.
 settings.register_profile("kinetrack", derandomize=True, deadline=None)
 settings.load_profile("kinetrack")

@@ -8,6 +8,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from kinetrack.errors import InputError
 from kinetrack.params import SECTIONS, Section, load_params, load_section
+from kinetrack.stages.train import TrainParams
 
 
 class Train(Section):
@@ -89,6 +90,16 @@ def test_wrong_value_is_named_with_its_key(
     line = refusal(params_file)
     assert key in line
     assert reason in line
+
+
+@pytest.mark.xfail(strict=True, reason="only torch refuses it, with an overflow after the check")
+@pytest.mark.parametrize("key", ["seed", "threads"])
+def test_huge_number_is_refused_with_its_key(params_file: Path, key: str) -> None:
+    values = {"epochs": 1, "batch_size": 1, "micro_batch": 1, "learning_rate": 1, "watch": []}
+    values |= {"seed": 0, "threads": 1, key: 10**30}
+    params_file.write_text(params_text(train=str(values)))
+    with pytest.raises(InputError, match=f"train.{key}: .*less than"):
+        load_section(TrainParams, "train", params_file)
 
 
 def test_missing_key_is_named(params_file: Path) -> None:

@@ -31,7 +31,7 @@ def map_clips(
 def count_workers() -> int:
     """Worker processes to use on this machine."""
     wanted = os.environ.get(WORKERS_VARIABLE, "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else len(os.sched_getaffinity(0))
+    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else int(joblib.cpu_count())
 
 
 def with_progress(items: Iterable[Item], *, total: int, description: str) -> Iterable[Item]:

@@ -184,10 +184,12 @@ def test_frame_with_a_huge_size_in_its_header_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.xfail(strict=True, reason="NotImplementedError and RuntimeError are not caught")
-def test_any_damaged_byte_is_harmless_or_named(tmp_path: Path) -> None:
-    path = write_archive(tmp_path / "a.zip", small_jpeg())
+def test_any_damaged_byte_around_the_pictures_is_harmless_or_named(tmp_path: Path) -> None:
+    path, jpeg = write_archive(tmp_path / "a.zip", small_jpeg()), small_jpeg()
     content, surprises = path.read_bytes(), set()
-    for place, mask in itertools.product(range(len(content)), (0x01, 0x20, 0xFF)):
+    picture = range(content.index(jpeg), content.index(jpeg) + len(jpeg))
+    places = [place for place in range(len(content)) if place not in picture]
+    for place, mask in itertools.product(places, (0x01, 0x20, 0xFF)):
         damaged = bytearray(content)
         damaged[place] ^= mask
         path.write_bytes(damaged)

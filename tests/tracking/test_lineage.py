@@ -29,7 +29,11 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def change(name: str) -> Callable[[Path], object]:
-    return lambda folder: (folder / name).write_text("2\n")
+    def write(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("2\n")
+
+    return write
 
 
 def test_clean_checkout(checkout: Path) -> None:
@@ -52,6 +56,9 @@ def test_clean_checkout(checkout: Path) -> None:
         (change("dvc.lock"), False, "false"),
         (lambda folder: (folder / "reports/train/metrics.json").unlink(), False, "false"),
         (change("reports/new.json"), False, "false"),
+        (change("data/.gitignore"), False, "false"),
+        (change("data/videos/.gitignore"), False, "false"),
+        (change("data/videos/mine.dvc"), False, "true"),
         (change("reports.py"), False, "true"),
         (change("src/dvc.lock"), False, "true"),
         (change("params.yaml"), False, "true"),

@@ -6,8 +6,8 @@ from pathlib import Path
 
 UNKNOWN = "unknown"
 
-# DVC rewrites these itself while a stage runs.
-_CHANGED_BY_DVC = ("reports", "dvc.lock")
+# DVC writes these itself while stages run; the .gitignore files stand beside their outputs.
+_CHANGED_BY_DVC = ("reports/**", "dvc.lock", "data/**/.gitignore")
 _EXPERIMENT_TAGS = {
     "DVC_EXP_NAME": "dvc.exp_name",
     "DVC_EXP_BASELINE_REV": "dvc.exp_baseline_rev",
@@ -46,7 +46,7 @@ def _branch(root: Path) -> str:
 def _dirty(root: Path, *, in_experiment: bool) -> str:
     """Return "true" for changes (untracked files too) that are not DVC's own work."""
     ignored = (*_CHANGED_BY_DVC, "params.yaml") if in_experiment else _CHANGED_BY_DVC
-    paths = (".", *(f":(exclude){name}" for name in ignored))
+    paths = (".", *(f":(exclude,glob){name}" for name in ignored))
     changes = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", *paths)
     if changes is None:
         return UNKNOWN
