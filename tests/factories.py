@@ -60,6 +60,15 @@ def write_video(
     return path
 
 
+def spoil_frame(path: Path, number: int) -> Path:
+    """Overwrite the start of one MPEG-4 picture, so that its packet cannot be decoded."""
+    content, start_code = path.read_bytes(), b"\x00\x00\x01\xb6"
+    parts = content.split(start_code)
+    spoilt = start_code.join(parts[: number + 1]) + b"\x55" * 4
+    path.write_bytes(spoilt + start_code.join(parts[number + 1 :]))
+    return path
+
+
 def write_audio(path: Path) -> Path:
     """Write a container that holds sound only."""
     with av.open(str(path), "w") as container:

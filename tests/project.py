@@ -10,7 +10,15 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("src", "presets", "dvc.yaml", ".dvcignore", ".gitignore", "data/README.md", "mlruns/README.md")
+COPIED = (
+    "src",
+    "presets",
+    "dvc.yaml",
+    ".dvcignore",
+    ".gitignore",
+    "data/README.md",
+    "mlruns/README.md",
+)
 # Enough for every stage to have something to do, in seconds.
 TINY = {
     "sample": {"groups": 4, "clips_per_group": 1, "num_frames": 32},
@@ -34,7 +42,9 @@ class Project:
             whole, cwd=self.folder, env=environment(), text=True, capture_output=True, check=False
         )
         if check and result.returncode != 0:
-            raise AssertionError(f"{command} gave {result.returncode}\n{result.stdout}{result.stderr}")
+            raise AssertionError(
+                f"{command} gave {result.returncode}\n{result.stdout}{result.stderr}"
+            )
         return result
 
     def stage(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +99,10 @@ def environment() -> dict[str, str]:
         if not name.startswith(("DVC_", "KINETRACK_", "MLFLOW_", "GIT_")) and name != "PYTHONPATH"
     }
     person = {"NAME": "Test", "EMAIL": "test@example.org"}
-    git = {f"GIT_{role}_{key}": value for role in ("AUTHOR", "COMMITTER") for key, value in person.items()}
+    git = {
+        f"GIT_{role}_{key}": value
+        for role in ("AUTHOR", "COMMITTER")
+        for key, value in person.items()
+    }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     return {**kept, **git, "PATH": path, "DVC_NO_ANALYTICS": "1"}

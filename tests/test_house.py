@@ -83,8 +83,12 @@ def test_every_preset_is_valid_and_has_the_same_keys(preset):
 
 def keys_of(path: Path) -> set[str]:
     values = yaml.safe_load(path.read_text())
-    nested = {f"{name}.{key}" for name, value in values.items() if isinstance(value, dict)
-              for key in value}
+    nested = {
+        f"{name}.{key}"
+        for name, value in values.items()
+        if isinstance(value, dict)
+        for key in value
+    }
     return nested | set(values)
 
 
@@ -103,8 +107,11 @@ def test_help_lists_commands_in_the_order_of_use():
 def test_readme_names_every_stage_module_preset_and_make_target():
     readme = (ROOT / "README.md").read_text()
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    folders = [path.name for path in (ROOT / "src/kinetrack").iterdir()
-               if path.is_dir() and path.name != "__pycache__"]
+    folders = [
+        path.name
+        for path in (ROOT / "src/kinetrack").iterdir()
+        if path.is_dir() and path.name != "__pycache__"
+    ]
     wanted = [f"`{stage}`" for stage in STAGES] + [f"make {target}" for target in targets]
     wanted += [f"{folder}/" for folder in folders] + [path.stem for path in PRESETS]
     assert [word for word in wanted if word not in readme] == []

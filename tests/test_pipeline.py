@@ -3,16 +3,16 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
-from project import Project, make_project
 
 from kinetrack.learning.checkpoint import load_model
 from kinetrack.params import load_params
 from kinetrack.versioning.lock import hash_of_inputs, stage_key
+
+from project import Project, make_project
 
 pytestmark = pytest.mark.xdist_group("pipeline")  # one worker runs them all on one project
 
@@ -27,11 +27,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Project:
 
 
 @pytest.fixture
-def in_project(done: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+def in_project(done: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
     monkeypatch.chdir(done.folder)
     for variable in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
         monkeypatch.delenv(variable, raising=False)
-    yield done
+    return done
 
 
 def test_everything_that_the_contract_names_is_there(done):
@@ -81,7 +81,7 @@ def test_dvc_shows_metrics_and_plots(done):
     files = shown[""]["data"]
     assert set(files) == {"reports/train/metrics.json", "reports/evaluate/metrics.json"}
     plots = json.loads(done.run("dvc", "plots", "show", "--json").stdout)
-    assert {"Loss", "Accuracy", "Confusion matrix"} <= set(plots["data"])
+    assert {"Loss", "Accuracy", "reports/evaluate/confusion.csv"} <= set(plots["data"])
     assert plots.get("errors", []) == []
 
 
@@ -107,7 +107,9 @@ def test_the_run_holds_params_epochs_and_results(done, run):
     assert run.info.status == "FINISHED"
     assert run.data.params["train.epochs"] == "2"
     assert run.data.params["dataset"] == "sample"
-    assert {"train/loss", "val/accuracy", "train/seconds", "train/clips_per_s"} <= set(run.data.metrics)
+    assert {"train/loss", "val/accuracy", "train/seconds", "train/clips_per_s"} <= set(
+        run.data.metrics
+    )
     metrics = json.loads((done.folder / "reports/evaluate/metrics.json").read_text())
     assert run.data.metrics["test/accuracy"] == pytest.approx(metrics["accuracy"], abs=1e-6)
 
@@ -150,7 +152,9 @@ def test_the_logged_model_predicts_the_same(in_project, run):
 
 def test_stages_refuse_another_checkouts_code(done, tmp_path):
     result = done.run(
-        "python", "-c", "import os, runpy, sys; sys.path.insert(0, 'src'); import kinetrack; "
+        "python",
+        "-c",
+        "import os, runpy, sys; sys.path.insert(0, 'src'); import kinetrack; "
         f"os.chdir({str(tmp_path)!r}); sys.argv = ['split', 'a', 'b']; "
         "runpy.run_module('kinetrack.stages.split', run_name='__main__')",
         check=False,
@@ -169,7 +173,7 @@ def test_params_there_and_back_train_twice_not_three_times(done, tmp_path):
     project.set_params(train={"epochs": 2})
     back = project.run("dvc", "repro").stdout
     assert "Stage 'train' is cached - skipping run" in back
-    assert "Running stage" not in back
+    assert "Running stage 'train'" not in back
     assert (project.folder / "reports/train/history.csv").read_text() == first
 
 
@@ -205,10 +209,10 @@ def test_a_queued_experiment_runs_the_code_it_records(done, tmp_path):
     project.run("dvc", "exp", "run", "--queue", "--name", "other-code", "-S", "train.epochs=1")
     stage.write_text(original)  # the workspace goes back before the worker starts
     result = project.run("dvc", "exp", "run", "--run-all")
-    assert "EXPERIMENT 1:" in result.stdout + project.run(
-        "dvc", "queue", "logs", "other-code", check=False
-    ).stdout
-    recorded = project.run("git", "show", "refs/exps/exec/EXEC_HEAD", check=False).stdout
+    assert (
+        "EXPERIMENT 1:"
+        in result.stdout + project.run("dvc", "queue", "logs", "other-code", check=False).stdout
+    )
     branch = project.run("dvc", "exp", "branch", "other-code", "recorded").stdout
     recorded = project.run("git", "show", "recorded:src/kinetrack/stages/train.py").stdout
     assert "EXPERIMENT" in recorded, branch

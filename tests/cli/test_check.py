@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from factories import write_data_set, write_video
 
 from kinetrack.cli.check import check_project
 from kinetrack.errors import InputError
+
+from factories import write_data_set, write_video
 
 PRESETS = Path(__file__).parents[2] / "presets"
 
@@ -18,8 +19,9 @@ def root(tmp_path, monkeypatch):
     shutil.copyfile(PRESETS / "sample.yaml", tmp_path / "params.yaml")
     write_data_set(tmp_path / "data/videos/mine", groups=3, num_frames=8)
     monkeypatch.chdir(tmp_path)
-    set_params(tmp_path, dataset="mine", split={"train_groups": 2, "val_groups": 1},
-               pack={"num_frames": 8})
+    set_params(
+        tmp_path, dataset="mine", split={"train_groups": 2, "val_groups": 1}, pack={"num_frames": 8}
+    )
     return tmp_path
 
 

@@ -3,13 +3,14 @@ import subprocess
 import sys
 
 import pytest
-from factories import model_card
-from project import make_project
 
 from kinetrack.cli.summary import print_summary
 from kinetrack.files import write_csv, write_json
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models import build_model
+
+from factories import model_card
+from project import make_project
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,11 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
     model = build_model(card.model, num_classes=2, num_frames=4, size_px=16)
     save_model(project.folder / "data/model", model, card)
     reports = project.folder / "reports"
-    sides = {f"{side}_{kind}": "" for side in ("train", "val", "test") for kind in ("loss", "accuracy")}
+    sides = {
+        f"{side}_{kind}": "nan"
+        for side in ("train", "val", "test")
+        for kind in ("loss", "accuracy")
+    }
     row = {"epoch": 3, **sides, "train_accuracy": 0.75, "val_accuracy": 0.5}
     write_csv(reports / "train/history.csv", list(row), [row])
     write_json(reports / "evaluate/metrics.json", {"accuracy": 0.625, "num_clips": 8})
@@ -59,7 +64,15 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
     write_csv(reports / "evaluate/per_class.csv", list(scores), [scores])
     print_summary(project.folder)
     screen = capsys.readouterr().out
-    for text in ("small_3dcnn", "data set sample", "2 classes", "train 0.7500, val 0.5000",
-                 "0.6250 on 8 clips", "Jump[bold]", "0.667", "make ui"):
+    for text in (
+        "small_3dcnn",
+        "data set sample",
+        "2 classes",
+        "train 0.7500, val 0.5000",
+        "0.6250 on 8 clips",
+        "Jump[bold]",
+        "0.667",
+        "make ui",
+    ):
         assert text in screen
     assert json.loads((reports / "evaluate/metrics.json").read_text())["accuracy"] == 0.625

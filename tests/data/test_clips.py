@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import GROUP_PATTERN
 from kinetrack.data.clips import Clip, choose_classes, is_video_name, list_classes, list_clips
 from kinetrack.errors import InputError
+
+from factories import GROUP_PATTERN
 
 
 def touch(folder: Path, *names: str) -> Path:

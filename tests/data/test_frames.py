@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from factories import write_audio, write_video
 from kinetrack.data.frames import ExtractionReport, Gaps, extract_frames, read_frames
 from kinetrack.data.video import VideoError, open_video
 from kinetrack.errors import InputError
+
+from factories import spoil_frame, write_audio, write_video
 
 
 def extract(video: Path, archive: Path, *, gaps: Gaps = "keep") -> ExtractionReport:
@@ -94,6 +95,16 @@ def test_truncated_video_is_missing_frames(tmp_path: Path) -> None:
     report = extract(path, tmp_path / "a.zip")
     assert report.missing_frames > 0
     assert report.num_frames + report.missing_frames == 60
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+@pytest.mark.parametrize("number", [2, 9])
+def test_frame_that_cannot_be_decoded_is_corrupt_and_missing(
+    tmp_path: Path, suffix: str, number: int
+) -> None:
+    path = spoil_frame(write_video(tmp_path / f"a{suffix}", num_frames=10), number)
+    report = extract(path, tmp_path / "a.zip")
+    assert report[1:] == (9, 1, 0, 1)
 
 
 @pytest.mark.parametrize("old", [None, b"old"])

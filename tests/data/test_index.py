@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import frames_row
 from kinetrack.data.index import FramesRow, TensorsRow, check_name, read_index, write_index
 from kinetrack.errors import InputError
+
+from factories import frames_row
 
 names = st.text(
     st.characters(exclude_characters="/\\\0\r", exclude_categories=["Cs"]), min_size=1

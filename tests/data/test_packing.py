@@ -4,10 +4,11 @@ import pytest
 import torch
 from torchvision import transforms
 
-from factories import write_video
 from kinetrack.data.frames import extract_frames, read_frames
 from kinetrack.data.packing import pack_clip
 from kinetrack.errors import InputError
+
+from factories import write_video
 
 
 def write_archive(folder: Path, *, width: int = 64, height: int = 48) -> Path:

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factories import frames_row
 from kinetrack.data.index import SIDES, FramesRow, Side
 from kinetrack.data.splits import (
     clip_id,
@@ -19,6 +18,8 @@ from kinetrack.data.splits import (
     write_split,
 )
 from kinetrack.errors import InputError
+
+from factories import frames_row
 
 
 def row_of(label: str, group: int, number: int = 1, **damage: int | str) -> FramesRow:

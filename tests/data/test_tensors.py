@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from factories import write_packed
 from kinetrack.data.index import SIDES
 from kinetrack.data.tensors import load_clip, read_sides, save_tensor, tensor_path
 from kinetrack.errors import InputError
+
+from factories import write_packed
 
 
 def draw_clip(num_frames: int = 2, size_px: int = 4) -> Tensor:

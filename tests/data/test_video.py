@@ -5,8 +5,9 @@ import av
 import numpy as np
 import pytest
 
-from factories import draw_frames, write_audio, write_video
 from kinetrack.data.video import Frame, VideoError, VideoHeader, open_video
+
+from factories import draw_frames, spoil_frame, write_audio, write_video
 
 
 def read_all(path: Path) -> list[Frame]:
@@ -78,11 +79,7 @@ def test_truncated_file_gives_fewer_frames_than_it_promises(tmp_path: Path) -> N
 
 
 def test_packet_that_cannot_be_decoded_is_counted(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.avi", num_frames=10)
-    content = path.read_bytes()
-    # The third picture's chunk: its bytes become noise without a start code.
-    place = [at for at in range(len(content)) if content.startswith(b"00dc", at)][2]
-    path.write_bytes(content[: place + 8] + b"\x55" * 40 + content[place + 48 :])
+    path = spoil_frame(write_video(tmp_path / "a.avi", num_frames=10), 2)
     with open_video(path) as reader:
         frames = list(reader)
         assert len(frames) + reader.undecodable_packets == 10

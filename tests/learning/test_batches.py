@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from factories import write_packed
 from kinetrack.data.tensors import load_clip, read_sides, tensor_path
 from kinetrack.errors import InputError
 from kinetrack.learning.batches import Batch, PackedClips, collate, make_loader
+
+from factories import write_packed
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from factories import model_card
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import (
     CARD_NAME,
@@ -20,6 +19,8 @@ from kinetrack.learning.checkpoint import (
     to_channels_last,
 )
 from kinetrack.learning.models import ModelName, build_model
+
+from factories import model_card
 
 
 def build(name: ModelName = "small_3dcnn", *, num_classes: int = 2, size: int = 16) -> nn.Module:

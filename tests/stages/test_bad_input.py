@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from project import Project, make_project
 
 STAGES = {

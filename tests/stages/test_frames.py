@@ -1,9 +1,10 @@
 import pytest
-from factories import write_data_set, write_video
 
 from kinetrack.data.index import INDEX_NAME, FramesRow, read_index
 from kinetrack.errors import InputError
 from kinetrack.stages.frames import FramesParams, extract_all, summarise
+
+from factories import write_data_set, write_video
 
 PARAMS = FramesParams(
     classes="all",

@@ -1,11 +1,12 @@
 import json
 
 import pytest
-from factories import frames_row
 
 from kinetrack.data.index import FramesRow, write_index
 from kinetrack.errors import InputError
 from kinetrack.stages.split import SplitParams, split_clips, summarise
+
+from factories import frames_row
 
 PARAMS = SplitParams(strategy="first_groups", train_groups=3, val_groups=1, max_missing=1)
 
@@ -29,8 +30,9 @@ def test_all_files_are_written(tmp_path):
     index = write_rows(tmp_path, rows_of("Jump", 5) + rows_of("Run", 5))
     split_clips(PARAMS, index=index, splits=tmp_path / "splits")
     split = json.loads((tmp_path / "splits/split.json").read_text())
-    assert split["train"] == [f"{label}/v_{label}_g0{group}_c01" for label in ("Jump", "Run")
-                              for group in (1, 2)]
+    assert split["train"] == [
+        f"{label}/v_{label}_g0{group}_c01" for label in ("Jump", "Run") for group in (1, 2)
+    ]
     assert len(split["val"]) == 2
     assert len(split["test"]) == 4
     assert split["rule"] == PARAMS.model_dump()

@@ -1,5 +1,4 @@
 import pytest
-from factories import write_data_set
 
 from kinetrack.data.index import INDEX_NAME, TensorsRow, read_index
 from kinetrack.data.sampling import ClipGeometry
@@ -8,6 +7,8 @@ from kinetrack.errors import InputError
 from kinetrack.files import write_json
 from kinetrack.stages.frames import FramesParams, extract_all
 from kinetrack.stages.tensors import pack_all, summarise
+
+from factories import write_data_set
 
 FRAMES_PARAMS = FramesParams(
     classes="all",

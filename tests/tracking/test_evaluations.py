@@ -10,7 +10,9 @@ from kinetrack.tracking.store import open_store
 @pytest.fixture
 def tables(project: Path) -> tuple[Path, Path]:
     confusion, predictions = project / "confusion.csv", project / "predictions.csv"
-    confusion.write_text('label,a,"b, c"\na,3,1\n"b, c",0,4\n')
+    confusion.write_text(
+        'actual,predicted,num_clips\na,a,3\na,"b, c",1\n"b, c",a,0\n"b, c","b, c",4\n'
+    )
     predictions.write_text("clip,label\nv_a,a\n")
     return confusion, predictions
 

@@ -17,8 +17,8 @@ def png_size(figure: Figure) -> tuple[int, int]:
 
 def test_curves_have_a_line_for_each_split_that_is_there() -> None:
     rows = [
-        {"epoch": "1", "train/loss": "2.0", "val/loss": "", "train_accuracy": "0.25"},
-        {"epoch": "2", "train/loss": "1.0", "val/loss": "1.5", "train_accuracy": "0.5"},
+        {"epoch": "1", "train_loss": "2.0", "val_loss": "nan", "train_accuracy": "0.25"},
+        {"epoch": "2", "train_loss": "1.0", "val_loss": "1.5", "train_accuracy": "0.5"},
     ]
     figure = draw_curves(rows)
     loss, accuracy = figure.axes

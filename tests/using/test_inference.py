@@ -5,11 +5,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from factories import model_card
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.using.inference import Recogniser, load_recogniser
+
+from factories import model_card
 
 
 @pytest.fixture(scope="module")

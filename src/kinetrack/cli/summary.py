@@ -1,6 +1,7 @@
 """`kinetrack summary`: what was trained, how well, and what to do next."""
 
 import json
+from math import isnan
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,9 @@ def print_summary(root: Path) -> None:
 
 
 def _describe_training(last: dict[str, str]) -> str:
-    sides = [side for side in ("train", "val", "test") if last[f"{side}_accuracy"]]
-    figures = [f"{side} {float(last[f'{side}_accuracy']):.4f}" for side in sides]
+    accuracies = {side: float(last[f"{side}_accuracy"]) for side in ("train", "val", "test")}
+    watched = {side: accuracy for side, accuracy in accuracies.items() if not isnan(accuracy)}
+    figures = [f"{side} {accuracy:.4f}" for side, accuracy in watched.items()]
     return f"Accuracy in the last epoch: {', '.join(figures)}"
 
 

@@ -125,10 +125,11 @@ def _write_class_scores(path: Path, scores: list[ClassScore]) -> None:
 
 def _write_confusion(path: Path, counts: NDArray[np.int64], labels: list[str]) -> None:
     rows = [
-        {"actual": label, **dict(zip(labels, row, strict=True))}
-        for label, row in zip(labels, counts.tolist(), strict=True)
+        {"actual": actual, "predicted": predicted, "num_clips": int(counts[i, j])}
+        for i, actual in enumerate(labels)
+        for j, predicted in enumerate(labels)
     ]
-    write_csv(path, ["actual", *labels], rows)
+    write_csv(path, list(rows[0]), rows)
 
 
 def _write_predictions(

@@ -1,5 +1,6 @@
 """Stage `train`: train a network on the packed clips, and log every epoch to MLflow."""
 
+import math
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -169,18 +170,21 @@ def _fit(
 def _write_reports(reports: Path, history: list[Epoch], card: ModelCard) -> None:
     rows = [_history_row(epoch) for epoch in history]
     write_csv(reports / "history.csv", list(rows[0]), rows)
-    last = {name: value for name, value in rows[-1].items() if value != ""}
+    last = {name: value for name, value in rows[-1].items() if not math.isnan(value)}
     cost = {"parameters": card.parameters, "gflop_per_clip": card.gflop_per_clip}
     write_json(reports / "metrics.json", last | cost)
 
 
 def _history_row(epoch: Epoch) -> dict[str, Any]:
-    """The figures that are equal on every run; a side that was not watched stays blank."""
+    """The figures that are equal on every run; nan for a side that was not watched.
+
+    A blank would be drawn as 0 by `dvc plots`, a missing column would end the whole plot.
+    """
     row: dict[str, Any] = {"epoch": epoch.number}
     for side in SIDES:
         score = epoch.scores.get(side)
-        row[f"{side}_loss"] = round(score.loss, 6) if score else ""
-        row[f"{side}_accuracy"] = round(score.accuracy, 6) if score else ""
+        row[f"{side}_loss"] = round(score.loss, 6) if score else math.nan
+        row[f"{side}_accuracy"] = round(score.accuracy, 6) if score else math.nan
     return row
 
 

@@ -1,12 +1,12 @@
 """The result on the test set, added to every run that made the evaluated model."""
 
-import csv
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinetrack.errors import InputError
+from kinetrack.files import read_csv
 from kinetrack.tracking import outage
 from kinetrack.tracking.figures import draw_confusion
 from kinetrack.tracking.store import open_store, quiet
@@ -33,7 +33,7 @@ def add_evaluation(
 
     Args:
         metrics: logged as `test/<name>`.
-        confusion: table with the true labels in the first column and one column a predicted label.
+        confusion: table of `actual`, `predicted`, `num_clips`, one row for every pair of labels.
         files: logged beside the confusion table in `evaluation/`.
         experiment: look in this one only.
 
@@ -59,9 +59,10 @@ def add_evaluation(
 
 def _read_confusion(path: Path) -> tuple[list[list[int]], list[str]]:
     """Return the (K, K) counts, rows true, and the K labels."""
-    with path.open(newline="", encoding="utf-8") as file:
-        header, *rows = csv.reader(file)
-    return [[int(count) for count in row[1:]] for row in rows], header[1:]
+    rows = read_csv(path)
+    labels = list(dict.fromkeys(row["actual"] for row in rows))
+    counts = {(row["actual"], row["predicted"]): int(row["num_clips"]) for row in rows}
+    return [[counts[actual, predicted] for predicted in labels] for actual in labels], labels
 
 
 def _runs_of(

@@ -1,5 +1,6 @@
 """Pictures for people: training curves and the confusion matrix, drawn without global state."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -72,9 +73,9 @@ def _points(
 ) -> list[tuple[int, float]]:
     points = []
     for row in rows:
-        value = row.get(f"{split}/{metric}") or row.get(f"{split}_{metric}")
-        if value:
-            points.append((int(row["epoch"]), float(value)))
+        value = float(row.get(f"{split}_{metric}", "nan"))  # nan: not looked at
+        if not math.isnan(value):
+            points.append((int(row["epoch"]), value))
     return points
 
 

@@ -31,7 +31,7 @@ def test_parameters_are_as_many_as_the_lecture_counts() -> None:
     assert count_parameters(model) == 74_597
 
 
-@pytest.mark.parametrize(("num_frames", "size_px"), [(32, 32), (37, 50)])
+@pytest.mark.parametrize(("num_frames", "size_px"), [(32, 32), (37, 50), (48, 37)])
 def test_function_is_that_of_the_lecture(num_frames: int, size_px: int) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
