@@ -40,12 +40,20 @@ def test_nothing_is_printed_without_a_terminal(capfd: pytest.CaptureFixture[str]
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("wanted", ["", "0", "-1", "two", "1.5"])
-def test_without_a_number_there_is_one_worker_a_core(
+def test_without_a_number_there_is_at_most_one_worker_a_core(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(WORKERS_VARIABLE)
+    assert 1 <= count_workers() <= len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("wanted", ["0", "-1", "two", "1.5", "²", "10000"])
+def test_what_is_no_number_of_workers_is_refused(
     monkeypatch: pytest.MonkeyPatch, wanted: str
 ) -> None:
     monkeypatch.setenv(WORKERS_VARIABLE, wanted)
-    assert count_workers() == len(os.sched_getaffinity(0))
+    with pytest.raises(InputError, match=f"{WORKERS_VARIABLE}: is no number of workers"):
+        count_workers()
 
 
 def test_number_of_workers_is_a_fact_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The whole pipeline as a user runs it: real DVC, real Git, real MLflow, in a project of its own."""
+"""The whole pipeline as a user runs it: real DVC, Git and MLflow, in a project of its own."""
 
 import csv
 import json

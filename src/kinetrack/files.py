@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden and with the process id: two writers never share it, no listing takes it for data.
-    temporary = path.with_name(f".{path.name[:200]}.{os.getpid()}{_PARTIAL}")
+    # Not the name itself, which may be as long as a file system takes.
+    name_hash = zlib.crc32(os.fsencode(path.name))
+    temporary = path.with_name(f".{name_hash:08x}.{os.getpid()}{_PARTIAL}")
     try:
         with temporary.open("w+b") as file:
             yield file
@@ -71,7 +74,14 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
         ValueError: a row has a column that is not listed.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n", extrasaction="raise")
+    # Python 3.11 leaves a carriage return without quotes, and a reader then ends the row at it.
+    has_return = any("\r" in str(value) for row in rows for value in row.values())
+    writer = csv.DictWriter(
+        text,
+        columns,
+        lineterminator="\n",
+        quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL,
+    )
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

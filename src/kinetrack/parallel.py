@@ -1,12 +1,15 @@
 """One function over many items on the cores of this machine."""
 
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import joblib
 from rich.console import Console
 from rich.progress import track
+
+from kinetrack.errors import InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,9 +32,19 @@ def map_clips(
 
 
 def count_workers() -> int:
-    """Worker processes to use on this machine."""
+    """Worker processes to use on this machine.
+
+    Raises:
+        InputError: `KINETRACK_WORKERS` is set to something else than a positive number.
+    """
     wanted = os.environ.get(WORKERS_VARIABLE, "")
-    return int(wanted) if wanted.isdigit() and int(wanted) > 0 else int(joblib.cpu_count())
+    if not wanted:
+        return int(joblib.cpu_count())
+    if not re.fullmatch("[1-9][0-9]{0,3}", wanted):
+        raise InputError(
+            WORKERS_VARIABLE, "is no number of workers", found=repr(wanted), expected="1 to 9999"
+        )
+    return int(wanted)
 
 
 def with_progress(items: Iterable[Item], *, total: int, description: str) -> Iterable[Item]:

@@ -99,6 +99,8 @@ def _remedy(kind: type[BaseModel]) -> str:
 
 
 def _load_yaml(path: Path) -> object:
+    if path.exists() and not path.is_file():
+        raise InputError(path, "is no regular file")
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(path, "is too large", expected=f"at most {_MAX_BYTES} bytes")

@@ -43,7 +43,7 @@ def test_a_missing_params_file_is_made(root):
 def test_an_edited_params_file_is_kept_unless_forced(root):
     edit(root, "epochs: ", "epochs: 1")
     before = (root / "params.yaml").read_text()
-    with pytest.raises(InputError, match="was edited.*--force"):
+    with pytest.raises(InputError, match=r"was edited.*--force"):
         apply_preset("lecture", root=root, force=False, keep_dataset=False)
     assert (root / "params.yaml").read_text() == before
     assert find_preset(root) is None

@@ -47,7 +47,6 @@ def test_clips_are_sorted_by_class_then_name(tmp_path: Path) -> None:
     assert found == [("A", "v_g02_c01"), ("A", "v_g02_c02"), ("A", "v_g10_c01"), ("B", "v_g01_c01")]
 
 
-@pytest.mark.xfail(strict=True, reason="sorted by file name: '-' stands before the dot of '.avi'")
 def test_clips_are_sorted_by_name_without_the_suffix(tmp_path: Path) -> None:
     touch(tmp_path, "A/g1.avi", "A/g1-2.avi")
     names = [clip.name for clip in clips_of(tmp_path, r"(g\d)")]
@@ -118,7 +117,6 @@ def test_name_without_group_is_named_with_the_pattern(tmp_path: Path) -> None:
         clips_of(tmp_path)
 
 
-@pytest.mark.xfail(strict=True, reason="the group is None, which no index row takes")
 def test_name_that_matches_without_its_group_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "A/v_c01.avi")
     with pytest.raises(InputError, match="has no group"):
@@ -131,9 +129,6 @@ def test_name_that_matches_without_its_group_is_named(tmp_path: Path) -> None:
         ["v_g01_c01.avi", "v_g01_c01.mp4"],
         pytest.param(
             ["v_g01_c01.avi", "v_g01_c01.b_g01_c01.avi", "v_g01_c01.mp4"],
-            marks=pytest.mark.xfail(
-                strict=True, reason="only neighbours are compared: an archive is overwritten"
-            ),
         ),
     ],
 )
@@ -180,7 +175,6 @@ def test_clip_may_have_an_odd_name(tmp_path: Path, name: str) -> None:
     assert [clip.name for clip in clips_of(tmp_path)] == [name]
 
 
-@pytest.mark.xfail(strict=True, reason="the row of the index or its CSV fails on it, with a trace")
 @pytest.mark.parametrize("name", ["v\\_g01_c01", os.fsdecode(b"v\xff_g01_c01")])
 def test_name_that_no_index_takes_is_refused(tmp_path: Path, name: str) -> None:
     touch(tmp_path / "A", f"{name}.avi")

@@ -69,14 +69,12 @@ def test_layout_in_memory_does_not_matter(recogniser: Recogniser) -> None:
     )
 
 
-@pytest.mark.xfail(strict=True, reason="torch warns of it, and clips from a request are read-only")
 def test_clips_may_be_read_only(recogniser: Recogniser) -> None:
     clips = draw_clips(1)
     clips.flags.writeable = False
     assert recogniser.probabilities(clips).shape == (1, 2)
 
 
-@pytest.mark.xfail(strict=True, reason="torch takes no negative strides")
 def test_clips_may_be_a_mirrored_view(recogniser: Recogniser) -> None:
     clips = draw_clips(1)
     np.testing.assert_array_equal(

@@ -88,10 +88,11 @@ def _check_dataset(params: AllParams, root: Path) -> str:
     clips = list_clips(
         folder, classes=params.frames.classes, group_pattern=params.frames.group_pattern
     )
-    groups = _most_groups(clips)
-    _check_groups(folder, groups, params.split.train_groups)
-    _check_headers(params, clips)
     labels = {clip.label for clip in clips}
+    if len(labels) < 2:
+        raise InputError(folder, "gives one class only", expected="two or more to tell apart")
+    _check_groups(folder, _most_groups(clips), params.split.train_groups)
+    _check_headers(params, clips)
     return f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from kinetrack.data.index import check_name
 from kinetrack.errors import InputError
 
 VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
@@ -73,7 +74,7 @@ def choose_classes(labels: Sequence[str], *, classes: Classes, folder: Path) -> 
 
 
 def _clips_of(class_folder: Path, group_pattern: str) -> list[Clip]:
-    paths = [path for path in sorted(class_folder.iterdir()) if is_video_name(path)]
+    paths = sorted(filter(is_video_name, class_folder.iterdir()), key=_by_clip_name)
     if not paths:
         raise InputError(
             class_folder,
@@ -88,6 +89,10 @@ def _clips_of(class_folder: Path, group_pattern: str) -> list[Clip]:
     return clips
 
 
+def _by_clip_name(path: Path) -> tuple[str, str]:
+    return path.stem, path.name
+
+
 def is_video_name(path: Path) -> bool:
     """Whether the name is one of a video; hidden files never are."""
     return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
@@ -97,8 +102,9 @@ def _to_clip(path: Path, group_pattern: str) -> Clip:
     # A FIFO or a device would block or never end; stat follows DVC's own symbolic links.
     if not path.is_file():
         raise InputError(path, "is no regular file", remedy="remove it")
+    _check_names(path)
     match = re.search(group_pattern, path.stem)
-    if match is None:
+    if match is None or not match.group(1):
         raise InputError(
             path,
             "has no group in its name",
@@ -106,6 +112,14 @@ def _to_clip(path: Path, group_pattern: str) -> Clip:
             remedy="rename the file or change the pattern",
         )
     return Clip(name=path.stem, label=path.parent.name, group=match.group(1), path=path)
+
+
+def _check_names(path: Path) -> None:
+    for name in (path.parent.name, path.stem):
+        try:
+            check_name(name)
+        except ValueError as error:
+            raise InputError(path, str(error), remedy="rename it") from None
 
 
 def _is_visible_folder(entry: Path) -> bool:

@@ -18,6 +18,8 @@ Gaps = Literal["keep", "repeat"]
 Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 # A zip member needs a date; a fixed one gives the same bytes for the same video.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+# A longer gap is a lie of the time stamps; filling it could fill the disk.
+_MOST_FILLED = 1000
 
 
 class ExtractionReport(NamedTuple):
@@ -41,7 +43,7 @@ def extract_frames(
     beyond the frames written.
 
     Raises:
-        VideoError: the file gives no frame; no archive is written.
+        VideoError: the file gives no frame, or a gap to fill is absurd; no archive is written.
     """
     with open_video(video) as reader, atomic_file(archive) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped:
@@ -79,6 +81,8 @@ def _write_frame(
     zipped: zipfile.ZipFile, counts: _Counts, frame: Frame, jpeg: bytes, *, fill: bool
 ) -> _Counts:
     gap = frame.slot - counts.slots if fill else 0
+    if gap > _MOST_FILLED:
+        raise VideoError(f"has a gap of {gap} frames in its time stamps")
     for offset in range(gap):
         _write_member(zipped, counts.written + offset + 1, counts.last_jpeg)
     _write_member(zipped, counts.written + gap + 1, jpeg)
@@ -120,7 +124,15 @@ def read_frames(archive: Path, indices: Sequence[int]) -> Iterator[Image.Image]:
                     Image.open(file, formats=["JPEG"]) as image,
                 ):
                     yield image.convert("RGB")
-    except (OSError, KeyError, zipfile.BadZipFile, Image.DecompressionBombError) as error:
+    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing.
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
         raise InputError(
             archive, "is no whole frame archive", found=error, remedy="dvc repro -f frames"
         ) from None

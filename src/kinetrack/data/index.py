@@ -1,5 +1,6 @@
 """The tables that stages hand on: one row a clip, checked when read."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -18,8 +19,9 @@ def check_name(name: str) -> str:
     """Return a class or clip name that is safe as one part of a path.
 
     Raises:
-        ValueError: it is empty, a dot name, or holds a separator or a NUL byte.
+        ValueError: it is empty, a dot name, no UTF-8, or holds a separator or a NUL byte.
     """
+    name.encode()  # bytes that are no UTF-8 come from the file system as lone surrogates
     if name in ("", ".", "..") or any(char in name for char in "/\\\0"):
         raise ValueError(f"{name!r} is no plain file name")
     return name
@@ -80,7 +82,9 @@ def read_index(path: Path, kind: type[RowType], *, remedy: str) -> list[RowType]
     """
     try:
         table = read_csv(path)
-    except (OSError, UnicodeDecodeError) as error:
+        if path.stat().st_size == 0:
+            raise InputError(path, "is empty", expected="a header", remedy=remedy)
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "cannot be read", found=error, remedy=remedy) from None
     rows = []
     for line, values in enumerate(table, start=2):

@@ -7,6 +7,7 @@ from typing import Literal
 import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from kinetrack.data.sampling import ClipGeometry
@@ -59,15 +60,17 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
         InputError: a file is missing or damaged, or weights and card do not belong together.
     """
     card = read_card(folder)
-    model = build_model(
-        card.model,
-        num_classes=len(card.labels),
-        num_frames=card.clip.num_frames,
-        size_px=card.clip.size_px,
-    )
     try:
-        model.load_state_dict(_read_weights(folder / WEIGHTS_NAME, card.weights_sha256))
-    except RuntimeError as error:
+        with torch.device("meta"):  # a card that lies about its size costs no memory
+            model = build_model(
+                card.model,
+                num_classes=len(card.labels),
+                num_frames=card.clip.num_frames,
+                size_px=card.clip.size_px,
+            )
+        weights = _read_weights(folder / WEIGHTS_NAME, card.weights_sha256)
+        model.load_state_dict(weights, assign=True)
+    except (RuntimeError, SafetensorError) as error:
         problem = " ".join(str(error).split())[:200]
         raise InputError(
             folder / WEIGHTS_NAME, "does not fit model.json", found=problem, remedy=_REMEDY

@@ -18,8 +18,8 @@ def choose_device() -> torch.device:
     name = os.environ.get(DEVICE_VARIABLE) or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()  # "meta" makes tensors, but holds no values
+    except (RuntimeError, AssertionError, ImportError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(
             DEVICE_VARIABLE, "names no device of this machine", found=f"{name} ({problem})"

@@ -55,7 +55,7 @@ def fit(
     """Train for some epochs; after each one, score the sides of `watch` and call `on_epoch`.
 
     Raises:
-        InputError: a loss is not finite.
+        InputError: a loss or a gradient is not finite.
     """
     history = []
     for number in range(1, epochs + 1):
@@ -64,6 +64,7 @@ def fit(
         seconds = time.perf_counter() - start
         for side, loader in watch.items():
             scores[side] = score(model, loader, micro_batch=micro_batch, device=device)
+            _check_finite(scores[side].loss, f"{side} loss")
         history.append(Epoch(number, scores, seconds))
         on_epoch(history[-1])
     return history
@@ -83,7 +84,7 @@ def train_one_epoch(
     it, statistics are those of a part).
 
     Raises:
-        InputError: a loss is not finite; the step that would follow is not taken.
+        InputError: loss or gradient is not finite; the step that would follow is not taken.
     """
     model.train()
     total = _Sums()
@@ -95,7 +96,8 @@ def train_one_epoch(
             loss = F.cross_entropy(logits, targets, reduction="sum")
             torch.autograd.backward(loss / len(batch.targets))
             total = total.add(loss.detach(), logits.detach(), targets)
-        _check_finite(total.loss)
+        _check_finite(total.loss, "training loss")
+        _check_finite(_gradient_norm(model), "gradient")
         optimiser.step()
     return total.score()
 
@@ -153,11 +155,16 @@ class _Sums(NamedTuple):
         return Score(self.loss / self.num_clips, self.right / self.num_clips, self.num_clips)
 
 
-def _check_finite(loss: float) -> None:
-    if not math.isfinite(loss):
+def _gradient_norm(model: nn.Module) -> float:
+    gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
+    return float(torch.nn.utils.get_total_norm(gradients))
+
+
+def _check_finite(value: float, name: str) -> None:
+    if not math.isfinite(value):
         raise InputError(
             "params.yaml",
-            "the training loss is no longer finite",
-            found=loss,
+            f"the {name} is no longer finite",
+            found=value,
             remedy="lower train.learning_rate",
         )

@@ -26,6 +26,7 @@ from kinetrack.using.evaluation import (
     class_scores,
     confusion_counts,
     overall_metrics,
+    true_class_ranks,
 )
 
 
@@ -111,7 +112,7 @@ def _report(
             folder / "per_class.csv", class_scores(targets, predicted, labels=card.labels)
         )
         _write_confusion(folder / "confusion.csv", counts, card.labels)
-        _write_predictions(folder / "predictions.csv", rows, probabilities, card.labels)
+        _write_predictions(folder / "predictions.csv", rows, targets, probabilities, card.labels)
     return Evaluation(card, metrics)
 
 
@@ -135,17 +136,20 @@ def _write_confusion(path: Path, counts: NDArray[np.int64], labels: list[str]) -
 def _write_predictions(
     path: Path,
     rows: Sequence[TensorsRow],
+    targets: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     labels: list[str],
 ) -> None:
+    ranks = true_class_ranks(targets, probabilities).tolist()
     table = [
-        _prediction(row, values, labels) for row, values in zip(rows, probabilities, strict=True)
+        _prediction(row, values, labels, rank=rank)
+        for row, values, rank in zip(rows, probabilities, ranks, strict=True)
     ]
     write_csv(path, list(table[0]), table)
 
 
 def _prediction(
-    row: TensorsRow, probabilities: NDArray[np.float64], labels: list[str]
+    row: TensorsRow, probabilities: NDArray[np.float64], labels: list[str], *, rank: int
 ) -> dict[str, Any]:
     """One line of the predictions table; `rank` is 1 where the class was the most probable."""
     target = labels.index(row.label)
@@ -157,7 +161,7 @@ def _prediction(
         "correct": predicted == target,
         "probability": round(float(probabilities[predicted]), 6),
         "actual_probability": round(float(probabilities[target]), 6),
-        "rank": int((probabilities > probabilities[target]).sum()) + 1,
+        "rank": rank,
     }
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import Field, NonNegativeInt
+from pydantic import Field
 
 from kinetrack.data.motion import write_motion_clips
 from kinetrack.files import atomic_folder
@@ -15,7 +15,7 @@ from kinetrack.stages.door import run
 class SampleParams(Section):
     """Section `sample` of params.yaml."""
 
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     """Another seed gives other looks and positions, the same classes."""
     groups: Annotated[int, Field(ge=2, le=99)]
     """Groups a class."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import torch
 import typer
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from kinetrack.data.index import SIDES, Side
 from kinetrack.data.sampling import ClipGeometry
@@ -49,9 +49,9 @@ class TrainParams(Section):
     """Clips that go through the network at once; bounds the memory, not the gradient."""
     learning_rate: PositiveFloat
     """Step size of Adam."""
-    seed: NonNegativeInt
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
     """Of the first weights and of the order of the clips."""
-    threads: PositiveInt
+    threads: Annotated[int, Field(ge=1, le=256)]
     """Threads on a CPU; fixed, because another number gives other last bits."""
     watch: Annotated[list[Literal["val", "test"]], Field(max_length=2)]
     """Sides whose loss and accuracy are taken after every epoch; they decide nothing."""
@@ -90,7 +90,7 @@ def train_model(
     params = settings.train
     sides = read_sides(tensors)
     _check_sides(sides, params.watch, tensors)
-    labels = sorted({row.label for side in sides.values() for row in side.rows})
+    labels = _read_labels(sides, tensors)
     reuse_heap()
     make_repeatable(seed=params.seed, threads=params.threads)
     model = build_model(
@@ -119,6 +119,13 @@ def _check_sides(
                 f"holds no {side} clip",
                 remedy=f"give split a {side} part, or take {side} out of train.watch",
             )
+
+
+def _read_labels(sides: dict[Side, PackedSide], tensors: Path) -> list[str]:
+    labels = sorted({row.label for side in sides.values() for row in side.rows})
+    if len(labels) < 2:
+        raise InputError(tensors, "holds one class only", expected="two or more to tell apart")
+    return labels
 
 
 def _describe(model: torch.nn.Module, settings: Settings, labels: list[str]) -> ModelCard:

@@ -10,7 +10,6 @@ from sklearn.metrics import (
     confusion_matrix,
     log_loss,
     precision_recall_fscore_support,
-    top_k_accuracy_score,
 )
 
 
@@ -30,17 +29,16 @@ def overall_metrics(
     """Flat figures of predictions: targets (N,), probabilities (N, K).
 
     Precision, recall and F1 are macro averages: every class that has clips or was predicted
-    counts the same. `top_k` is at most K.
+    counts the same.
     """
     classes = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
     precision, recall, f1, _ = precision_recall_fscore_support(
         targets, predicted, average="macro", zero_division=0.0
     )
-    k = min(top_k, len(classes))
     return {
         "accuracy": float(accuracy_score(targets, predicted)),
-        f"top_{top_k}_accuracy": _top_k_accuracy(targets, probabilities, k),
+        f"top_{top_k}_accuracy": float((true_class_ranks(targets, probabilities) <= top_k).mean()),
         "loss": float(log_loss(targets, probabilities, labels=classes)),
         "precision_macro": float(precision),
         "recall_macro": float(recall),
@@ -49,15 +47,19 @@ def overall_metrics(
     }
 
 
-def _top_k_accuracy(
-    targets: NDArray[np.int64], probabilities: NDArray[np.float64], k: int
-) -> float:
-    classes = np.arange(probabilities.shape[1])
-    if k == len(classes):
-        return 1.0  # scikit-learn warns that this figure says nothing, and it does
-    # Two classes: scikit-learn wants one column, and only k = 1 is left.
-    scores = probabilities[:, 1] if len(classes) == 2 else probabilities
-    return float(top_k_accuracy_score(targets, scores, k=k, labels=classes))
+def true_class_ranks(
+    targets: NDArray[np.int64], probabilities: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Place of the true class (N,) among the classes by probability, from 1.
+
+    Of equally probable classes the first counts as more probable, as `argmax` has it; so rank 1 is
+    the same as a right prediction. (scikit-learn's top-k accuracy takes the last one.)
+    """
+    own = np.take_along_axis(probabilities, targets[:, None], axis=1)
+    is_before = np.arange(probabilities.shape[1])[None, :] < targets[:, None]
+    ahead = (probabilities > own) | ((probabilities == own) & is_before)
+    ranks: NDArray[np.int64] = ahead.sum(axis=1) + 1
+    return ranks
 
 
 def class_scores(

@@ -44,7 +44,9 @@ class Recogniser:
         shape = (3, self.num_frames, self.size_px, self.size_px)
         if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[1:] != shape:
             raise ValueError(f"clips {clips.dtype} {clips.shape}, expected uint8 (N, {shape})")
-        logits = self._model(to_input(torch.from_numpy(clips), torch.device("cpu")))
+        # torch warns of memory that it must not write to, and knows no negative strides.
+        writable = np.require(clips, requirements=["C", "W"])
+        logits = self._model(to_input(torch.from_numpy(writable), torch.device("cpu")))
         probabilities: NDArray[np.float32] = F.softmax(logits, dim=1).numpy()
         return probabilities
 

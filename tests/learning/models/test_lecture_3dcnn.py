@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from kinetrack.errors import InputError
+from kinetrack.learning.models import build_model
 from kinetrack.learning.models.cost import count_parameters
 from kinetrack.learning.models.lecture_3dcnn import Lecture3dCnn, average_pool
 
@@ -56,4 +57,4 @@ def test_average_is_that_of_torch(shape: tuple[int, int, int]) -> None:
 def test_clip_too_small_is_refused_by_its_size(num_frames: int, size_px: int) -> None:
     reason = rf"found {num_frames} frames of {size_px} px, expected at least 32 frames of 32 px"
     with pytest.raises(InputError, match=rf"{reason} -> raise pack\.num_frames or pack\.size_px"):
-        Lecture3dCnn(num_classes=2, num_frames=num_frames, size_px=size_px)
+        build_model("lecture_3dcnn", num_classes=2, num_frames=num_frames, size_px=size_px)

@@ -4,10 +4,14 @@ from typing import Literal
 
 from torch import nn
 
-from kinetrack.learning.models.lecture_3dcnn import Lecture3dCnn
-from kinetrack.learning.models.small_3dcnn import Small3dCnn
+from kinetrack.errors import InputError
+from kinetrack.learning.models import lecture_3dcnn, small_3dcnn
 
 ModelName = Literal["lecture_3dcnn", "small_3dcnn"]
+_SMALLEST_CLIPS: dict[ModelName, tuple[int, int]] = {
+    "lecture_3dcnn": lecture_3dcnn.SMALLEST_CLIP,
+    "small_3dcnn": small_3dcnn.SMALLEST_CLIP,
+}
 
 
 def build_model(name: ModelName, *, num_classes: int, num_frames: int, size_px: int) -> nn.Module:
@@ -16,8 +20,23 @@ def build_model(name: ModelName, *, num_classes: int, num_frames: int, size_px: 
     Raises:
         InputError: the network cannot take clips of this size.
     """
+    _check_size(num_frames, size_px, name=name)
     match name:
         case "lecture_3dcnn":
-            return Lecture3dCnn(num_classes=num_classes, num_frames=num_frames, size_px=size_px)
+            return lecture_3dcnn.Lecture3dCnn(
+                num_classes=num_classes, num_frames=num_frames, size_px=size_px
+            )
         case "small_3dcnn":
-            return Small3dCnn(num_classes=num_classes)
+            return small_3dcnn.Small3dCnn(num_classes=num_classes)
+
+
+def _check_size(num_frames: int, size_px: int, *, name: ModelName) -> None:
+    frames, side_px = _SMALLEST_CLIPS[name]
+    if num_frames < frames or size_px < side_px:
+        raise InputError(
+            "params.yaml",
+            f"the clip is too small for model {name}",
+            found=f"{num_frames} frames of {size_px} px",
+            expected=f"at least {frames} frames of {side_px} px",
+            remedy="raise pack.num_frames or pack.size_px",
+        )

@@ -3,9 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kinetrack.errors import InputError
-
-SMALLEST_INPUT = 32
+# Frames and pixels; below, nothing is left after the last pooling.
+SMALLEST_CLIP = (32, 32)
 
 
 class Lecture3dCnn(nn.Module):
@@ -13,22 +12,11 @@ class Lecture3dCnn(nn.Module):
 
     The lecture pools after each ReLU. Max-pooling before it is the same function, because ReLU
     keeps the order of values, and touches an eighth of the numbers.
-
-    Raises:
-        InputError: the clip is smaller than 32 frames or 32 pixels.
     """
 
     def __init__(self, *, num_classes: int, num_frames: int, size_px: int) -> None:
         super().__init__()
         length, side = pooled_size(num_frames), pooled_size(size_px)
-        if length < 1 or side < 1:
-            raise InputError(
-                "params.yaml",
-                "the clip is too small for model lecture_3dcnn",
-                found=f"{num_frames} frames of {size_px} px",
-                expected=f"at least {SMALLEST_INPUT} frames of {SMALLEST_INPUT} px",
-                remedy="raise pack.num_frames or pack.size_px",
-            )
         self.conv1 = nn.Conv3d(3, 16, kernel_size=5)
         self.conv2 = nn.Conv3d(16, 32, kernel_size=3)
         self.conv3 = nn.Conv3d(32, 32, kernel_size=3)

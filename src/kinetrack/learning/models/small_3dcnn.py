@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SMALLEST_CLIP = (2, 7)  # frames, pixels: what the poolings need
+
 
 class Small3dCnn(nn.Module):
     """Three blocks of convolution, batch norm and ReLU, pooled in between, then a linear head.
