@@ -24,9 +24,10 @@ $(VENV)/installed: constraints.txt pyproject.toml
 	@$(PIP) install -c constraints.txt -e ".[dev,s3,ssh]"
 	@touch $@
 
-repro: install ## Run the whole pipeline: check, dvc repro, summary
+repro: install ## Run the whole pipeline: check, dvc repro, track, summary
 	@$(ENVIRON) python -m kinetrack.cli.main check
 	@$(ENVIRON) python -m dvc repro
+	@$(ENVIRON) python -m kinetrack.cli.main track
 	@$(ENVIRON) python -m kinetrack.cli.main summary
 
 test: install ## Run the fast tests

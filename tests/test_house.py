@@ -100,7 +100,7 @@ def test_the_command_line_says_what_dvc_yaml_says(stage):
 
 def test_help_lists_commands_in_the_order_of_use():
     screen = CliRunner().invoke(app, ["--help"]).stdout
-    places = [screen.index(f" {name} ") for name in ("check", *STAGES, "summary", "ui")]
+    places = [screen.index(f" {name} ") for name in ("check", *STAGES, "track", "summary", "ui")]
     assert places == sorted(places)
 
 

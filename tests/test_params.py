@@ -94,7 +94,8 @@ def test_wrong_value_is_named_with_its_key(
 
 @pytest.mark.parametrize("key", ["seed", "threads"])
 def test_huge_number_is_refused_with_its_key(params_file: Path, key: str) -> None:
-    values = {"epochs": 1, "batch_size": 1, "micro_batch": 1, "learning_rate": 1, "watch": []}
+    values = {"epochs": 1, "batch_size": 1, "micro_batch": 1, "learning_rate": 1}
+    values |= {"schedule": "constant", "watch": []}
     values |= {"seed": 0, "threads": 1, key: 10**30}
     params_file.write_text(params_text(train=str(values)))
     with pytest.raises(InputError, match=f"train.{key}: .*less than"):

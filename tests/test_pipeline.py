@@ -178,11 +178,30 @@ def test_params_there_and_back_train_twice_not_three_times(done, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_clones_make_the_same_lock(done, tmp_path):
+def test_two_clones_make_the_same_lock_and_both_have_a_whole_run(done, tmp_path):
     project = clone(done, tmp_path / "clone")
-    project.run("dvc", "repro", "--force")
+    assert "Stage 'evaluate' didn't change" in project.run("dvc", "repro").stdout
     assert (project.folder / "dvc.lock").read_text() == (done.folder / "dvc.lock").read_text()
     assert project.run("git", "status", "--porcelain").stdout == ""
+    [before] = runs_of(project)
+    assert "test/accuracy" not in before.data.metrics
+    for _ in range(2):
+        tracked = project.run("python", "-m", "kinetrack.cli.main", "track")
+        assert tracked.stdout.startswith("track: 1 MLflow runs")
+    [run], [original] = runs_of(project), runs_of(done)
+    assert run.data.metrics["test/accuracy"] == original.data.metrics["test/accuracy"]
+    assert run.data.tags["train_key"] == original.data.tags["train_key"]
+
+
+@pytest.mark.slow
+def test_a_result_of_another_model_is_not_tracked(done, tmp_path):
+    project = clone(done, tmp_path / "clone", with_cache=True)
+    project.run("dvc", "checkout")
+    project.set_params(train={"epochs": 1})
+    project.run("dvc", "repro", "train")
+    tracked = project.run("python", "-m", "kinetrack.cli.main", "track", check=False)
+    assert (tracked.returncode, tracked.stdout) == (2, "")
+    assert "is not of the model in data/model -> dvc repro" in tracked.stderr
 
 
 @pytest.mark.slow

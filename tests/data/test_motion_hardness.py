@@ -105,6 +105,7 @@ def train_and_test(train: Side, *tests: Side, seed: int = 0) -> list[Tensor]:
         loader,
         watch={},
         optimiser=torch.optim.Adam(model.parameters(), lr=params["learning_rate"]),
+        schedule=params["schedule"],
         epochs=params["epochs"],
         micro_batch=params["micro_batch"],
         device=CPU,

@@ -12,8 +12,10 @@ from kinetrack.learning.device import make_repeatable
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.learning.training import (
     Epoch,
+    Schedule,
     Score,
     fit,
+    make_scheduler,
     predict_probabilities,
     score,
     to_input,
@@ -200,6 +202,7 @@ def train_repeatably(seed: int) -> tuple[State, list[Score]]:
         draw_batches(4, 4, 1, size_px=16),
         watch={},
         optimiser=torch.optim.Adam(model.parameters(), lr=1e-2),
+        schedule="constant",
         epochs=2,
         micro_batch=2,
         device=CPU,
@@ -225,6 +228,7 @@ def fit_norm_net(watch: dict[str, list[Batch]]) -> tuple[State, list[Epoch]]:
         draw_batches(4, 2, size_px=16),
         watch=watch,
         optimiser=torch.optim.Adam(model.parameters()),
+        schedule="constant",
         epochs=2,
         micro_batch=4,
         device=CPU,
@@ -297,3 +301,17 @@ def test_input_is_in_zero_to_one_channels_last() -> None:
     assert values.dtype == torch.float32
     assert values.is_contiguous(memory_format=torch.channels_last_3d)
     assert clips.flatten().tolist() == [0, 51, 255]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [("constant", [0.1, 0.1, 0.1, 0.1]), ("cosine", [0.1, 0.085355, 0.05, 0.014645])],
+)
+def test_learning_rate_follows_its_schedule(schedule: Schedule, rates: list[float]) -> None:
+    optimiser = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=0.1)
+    scheduler, found = make_scheduler(optimiser, schedule, epochs=4), []
+    for _ in rates:
+        found.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        scheduler.step()
+    assert found == pytest.approx(rates, abs=1e-6)

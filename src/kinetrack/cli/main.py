@@ -76,6 +76,14 @@ _add_stage("evaluate", "Judge the model on the test clips")
 
 
 @app.command(rich_help_panel=RESULTS)
+def track() -> None:
+    """Add the last test result to every MLflow run of its model."""
+    from kinetrack.cli.track import track
+
+    typer.echo(track(_enter()))
+
+
+@app.command(rich_help_panel=RESULTS)
 def summary() -> None:
     """Say what was trained, how well, and what to do next."""
     from kinetrack.cli.summary import print_summary

@@ -3,16 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 from torch.utils.data import DataLoader
 
 from kinetrack.errors import InputError
 from kinetrack.learning.batches import Batch
+
+Schedule = Literal["constant", "cosine"]
 
 
 class Score(NamedTuple):
@@ -47,6 +50,7 @@ def fit(
     *,
     watch: dict[str, DataLoader[Batch]],
     optimiser: Optimizer,
+    schedule: Schedule,
     epochs: int,
     micro_batch: int,
     device: torch.device,
@@ -57,6 +61,7 @@ def fit(
     Raises:
         InputError: a loss or a gradient is not finite.
     """
+    scheduler = make_scheduler(optimiser, schedule, epochs=epochs)
     history = []
     for number in range(1, epochs + 1):
         start = time.perf_counter()
@@ -65,9 +70,23 @@ def fit(
         for side, loader in watch.items():
             scores[side] = score(model, loader, micro_batch=micro_batch, device=device)
             _check_finite(scores[side].loss, f"{side} loss")
+        scheduler.step()
         history.append(Epoch(number, scores, seconds))
         on_epoch(history[-1])
     return history
+
+
+def make_scheduler(optimiser: Optimizer, schedule: Schedule, *, epochs: int) -> LRScheduler:
+    """Follow a learning rate over the epochs, one step an epoch.
+
+    "cosine" falls from the optimiser's rate along half a cosine towards 0 (Loshchilov and Hutter
+    2017, without restarts).
+    """
+    match schedule:
+        case "constant":
+            return ConstantLR(optimiser, factor=1.0)
+        case "cosine":
+            return CosineAnnealingLR(optimiser, T_max=epochs)
 
 
 def train_one_epoch(

@@ -104,10 +104,11 @@ def _report(
     reports: Path,
 ) -> Evaluation:
     predicted = probabilities.argmax(axis=1)
-    metrics = overall_metrics(targets, probabilities, top_k=params.top_k)
+    exact = overall_metrics(targets, probabilities, top_k=params.top_k)
+    metrics = {name: round(value, 6) for name, value in exact.items()}
     counts = confusion_counts(targets, predicted, num_classes=len(card.labels))
     with atomic_folder(reports) as folder:
-        write_json(folder / "metrics.json", {name: round(x, 6) for name, x in metrics.items()})
+        write_json(folder / "metrics.json", metrics)
         _write_class_scores(
             folder / "per_class.csv", class_scores(targets, predicted, labels=card.labels)
         )

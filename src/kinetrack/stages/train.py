@@ -22,7 +22,7 @@ from kinetrack.learning.device import choose_device, make_repeatable
 from kinetrack.learning.memory import reuse_heap
 from kinetrack.learning.models import ModelName, build_model
 from kinetrack.learning.models.cost import count_gflop, count_parameters
-from kinetrack.learning.training import Epoch, fit
+from kinetrack.learning.training import Epoch, Schedule, fit
 from kinetrack.params import PARAMS_FILE, Section, load_params, load_section
 from kinetrack.stages.door import run
 from kinetrack.versioning.lock import data_md5, stage_key
@@ -48,7 +48,9 @@ class TrainParams(Section):
     micro_batch: PositiveInt
     """Clips that go through the network at once; bounds the memory, not the gradient."""
     learning_rate: PositiveFloat
-    """Step size of Adam."""
+    """Step size of Adam, in the first epoch."""
+    schedule: Schedule
+    """How it goes on: "constant", or "cosine", which falls towards 0 over the epochs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     """Of the first weights and of the order of the clips."""
     threads: Annotated[int, Field(ge=1, le=256)]
@@ -167,6 +169,7 @@ def _fit(
             side: make_loader(clips[side], batch_size=params.batch_size) for side in params.watch
         },
         optimiser=torch.optim.Adam(model.parameters(), lr=params.learning_rate),
+        schedule=params.schedule,
         epochs=params.epochs,
         micro_batch=params.micro_batch,
         device=device,

@@ -27,6 +27,12 @@ def data_md5(path: str, *, root: Path) -> str | None:
     return None
 
 
+def locked_inputs(stage: str, *, root: Path) -> dict[str, str]:
+    """Md5 by path of what a stage read when it last ran; empty when it never did."""
+    entry = _read_yaml(root / _LOCK).get("stages", {}).get(stage, {})
+    return {dep["path"]: str(dep["md5"]) for dep in entry.get("deps", ()) if "md5" in dep}
+
+
 def stage_key(stage: str, params: Mapping[str, Any], *, root: Path) -> str | None:
     """Name what a stage run depends on: a hash of its command, its inputs and its params.
 
