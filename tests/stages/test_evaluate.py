@@ -1,0 +1,95 @@
+import json
+
+import pytest
+import torch
+
+from kinetrack.errors import InputError
+from kinetrack.files import read_csv
+from kinetrack.learning.checkpoint import save_model
+from kinetrack.learning.models import build_model
+from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
+
+from factories import model_card, write_packed
+
+pytestmark = pytest.mark.usefixtures("torch_settings")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with packed clips and a model for them."""
+    write_packed(tmp_path / "tensors")
+    write_model(tmp_path / "model", labels=("Jump", "Walk"))
+    return tmp_path
+
+
+def write_model(path, **card):
+    described = model_card(**card)
+    torch.manual_seed(0)
+    model = build_model(
+        described.model,
+        num_classes=len(described.labels),
+        num_frames=described.clip.num_frames,
+        size_px=described.clip.size_px,
+    )
+    save_model(path, model, described)
+
+
+def evaluate(folder):
+    return evaluate_model(
+        EvaluateParams(top_k=2),
+        tensors=folder / "tensors",
+        model_folder=folder / "model",
+        reports=folder / "reports",
+        device=torch.device("cpu"),
+    )
+
+
+def test_reports_agree_with_each_other(folder):
+    metrics = evaluate(folder).metrics
+    reports = folder / "reports"
+    assert json.loads((reports / "metrics.json").read_text()) == metrics
+    predictions = read_csv(reports / "predictions.csv")
+    right = [row["correct"] == "True" for row in predictions]
+    assert metrics["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-6)
+    assert [row["rank"] == "1" for row in predictions] == right
+    counts = {
+        (row["actual"], row["predicted"]): int(row["num_clips"])
+        for row in read_csv(reports / "confusion.csv")
+    }
+    assert len(counts) == 4
+    assert sum(counts.values()) == metrics["num_clips"] == len(predictions)
+    assert sum(counts[label, label] for label in ("Jump", "Walk")) == sum(right)
+    per_class = {row["label"]: row for row in read_csv(reports / "per_class.csv")}
+    recall = counts["Jump", "Jump"] / int(per_class["Jump"]["num_clips"])
+    assert float(per_class["Jump"]["recall"]) == pytest.approx(recall, abs=1e-6)
+
+
+def test_no_test_clip_is_refused(folder):
+    index = folder / "tensors/index.csv"
+    lines = index.read_text().splitlines(keepends=True)
+    index.write_text("".join(line for line in lines if ",test," not in line))
+    with pytest.raises(InputError, match="holds no test clip"):
+        evaluate(folder)
+
+
+def test_a_class_that_the_model_does_not_know_is_named(folder):
+    write_model(folder / "model", labels=("Jump", "Run"))
+    with pytest.raises(InputError, match="holds class Walk that the model does not know"):
+        evaluate(folder)
+
+
+def test_clips_of_another_geometry_are_refused(folder):
+    write_model(folder / "model", num_frames=8)
+    with pytest.raises(InputError, match=r"is of another shape.*expected uint8 \(3, 8, 16, 16\)"):
+        evaluate(folder)
+    assert not (folder / "reports").exists()
+
+
+def test_a_damaged_model_is_refused_and_old_reports_stay(folder):
+    evaluate(folder)
+    before = (folder / "reports/metrics.json").read_bytes()
+    weights = folder / "model/weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"weights\.safetensors: is damaged.*dvc pull"):
+        evaluate(folder)
+    assert (folder / "reports/metrics.json").read_bytes() == before
