@@ -17,8 +17,17 @@ from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import save_tensor, tensor_path
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.learning.models import ModelName
+from kinetrack.stages.frames import FramesParams
 
 GROUP_PATTERN = r"_g(\d+)_c\d+$"
+FRAMES_PARAMS = FramesParams(
+    classes="all",
+    group_pattern=GROUP_PATTERN,
+    gaps="keep",
+    jpeg_quality=95,
+    jpeg_subsampling="4:2:0",
+    on_broken="fail",
+)
 
 
 def draw_frames(num_frames: int, *, width: int, height: int) -> Iterator[NDArray[np.uint8]]:

@@ -4,16 +4,8 @@ from kinetrack.data.index import INDEX_NAME, FramesRow, read_index
 from kinetrack.errors import InputError
 from kinetrack.stages.frames import FramesParams, extract_all, summarise
 
+from factories import FRAMES_PARAMS as PARAMS
 from factories import write_data_set, write_video
-
-PARAMS = FramesParams(
-    classes="all",
-    group_pattern=r"_g(\d+)_c\d+$",
-    gaps="keep",
-    jpeg_quality=95,
-    jpeg_subsampling="4:2:0",
-    on_broken="fail",
-)
 
 
 @pytest.fixture

@@ -5,19 +5,11 @@ from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import load_clip
 from kinetrack.errors import InputError
 from kinetrack.files import write_json
-from kinetrack.stages.frames import FramesParams, extract_all
+from kinetrack.stages.frames import extract_all
 from kinetrack.stages.tensors import pack_all, summarise
 
-from factories import write_data_set
+from factories import FRAMES_PARAMS, write_data_set
 
-FRAMES_PARAMS = FramesParams(
-    classes="all",
-    group_pattern=r"_g(\d+)_c\d+$",
-    gaps="keep",
-    jpeg_quality=95,
-    jpeg_subsampling="4:2:0",
-    on_broken="fail",
-)
 GEOMETRY = ClipGeometry(
     num_frames=8, sampling="uniform", short_clips="fail", resize_px=32, size_px=24
 )
