@@ -4,13 +4,13 @@ PYTHON ?= python3.11
 VENV := .venv
 # Another torch build, such as TORCH_INDEX=<the index of the CPU or of a given CUDA's wheels>.
 TORCH_INDEX ?=
-TORCH := torch torchvision
+TORCH = $(shell grep -E "^torch(vision)?==" constraints.txt)
 # DVC's stages call `python`: the environment's, activated or not. Quoted: paths may hold spaces.
 ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-all check format ui clean
+.PHONY: help install repro test test-all check format ui clean $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -20,8 +20,10 @@ install: $(VENV)/installed ## Make .venv and install everything (TORCH_INDEX=...
 $(VENV)/installed: constraints.txt pyproject.toml
 	@echo "Installing into $(VENV) (a few minutes the first time)"
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) install $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") -c constraints.txt $(TORCH)
-	@$(PIP) install -c constraints.txt -e ".[dev,s3,ssh]"
+	@# The packages of CUDA belong to one torch build: another build brings its own.
+	@grep -vE '$(if $(TORCH_INDEX),^(nvidia|cuda|triton),^$$)' constraints.txt > $(VENV)/constraints.txt
+	@$(if $(TORCH_INDEX),$(PIP) install --force-reinstall --index-url "$(TORCH_INDEX)" $(TORCH))
+	@$(PIP) install -c $(VENV)/constraints.txt -e ".[dev,s3,ssh]"
 	@touch $@
 
 repro: install ## Run the whole pipeline: check, dvc repro, track, summary
@@ -51,5 +53,6 @@ ui: install ## Open the MLflow UI on this project's runs
 
 clean: ## Remove caches and generated data; mlruns/ and .dvc/cache are never touched
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build
-	rm -rf data/frames/*/ data/splits data/tensors/*/ data/model data/videos/sample
+	find data/frames data/tensors -mindepth 1 -maxdepth 1 ! -name .gitignore -exec rm -rf {} +
+	rm -rf data/splits data/model data/videos/sample data/.*.partial data/videos/.*.partial
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -86,7 +86,8 @@ def make_project(folder: Path) -> Project:
     project = Project(folder)
     project.set_params(**TINY)
     project.run("git", "init", "-q", "-b", "main")
-    project.run("dvc", "init", "-q")
+    project.run("dvc", "init", "-q")  # refuses a folder that has .dvc already
+    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
     project.commit("start")
     return project
 

@@ -1,5 +1,6 @@
 """What holds the parts in step: dvc.yaml, imports, params, presets, README, command line."""
 
+import hashlib
 import re
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typer.testing import CliRunner
 
 from kinetrack.cli.check import AllParams, read_params
 from kinetrack.cli.main import app
-from kinetrack.params import SECTIONS, TOP_LEVEL
+from kinetrack.params import SECTIONS, TOP_LEVEL, load_params
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
@@ -59,7 +60,8 @@ def test_cmd_shows_the_data_that_the_stage_reads_and_writes(stage):
     entry = PIPELINE["stages"][stage]
     prefix, _, arguments = entry["cmd"].partition(f"kinetrack.stages.{stage} ")
     assert prefix == "PYTHONPATH=src python -m "
-    outputs = entry.get("outs", []) + [path for item in entry.get("plots", []) for path in item]
+    reports = [*entry.get("plots", []), *entry.get("metrics", [])]
+    outputs = entry.get("outs", []) + [path for report in reports for path in report]
     paths = [dep for dep in entry["deps"] if not dep.startswith("src/")] + outputs
     for path in paths:
         assert any(path.startswith(argument) for argument in arguments.split()), path
@@ -122,3 +124,17 @@ def test_every_params_key_is_documented_where_it_is_declared():
         kind = AllParams.__annotations__[section]
         lacking = [name for name, field in kind.model_fields.items() if not field.description]
         assert lacking == [], section
+
+
+def test_dvc_lock_was_made_by_this_code_and_these_params():
+    """After a change: `make repro`, or `dvc commit` when it changes no result; then commit both."""
+    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    assert list(lock) == STAGES
+    for stage, entry in lock.items():
+        code = {dep["path"]: dep["md5"] for dep in entry["deps"] if dep["path"].startswith("src/")}
+        found = {path: hashlib.md5((ROOT / path).read_bytes()).hexdigest() for path in code}
+        assert code == found, stage
+        params = load_params(ROOT / "params.yaml")
+        assert entry["params"]["params.yaml"] == {
+            name: params[name] for name in PIPELINE["stages"][stage]["params"]
+        }

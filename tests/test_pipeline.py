@@ -3,6 +3,11 @@
 import csv
 import json
 import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +17,7 @@ from kinetrack.learning.checkpoint import load_model
 from kinetrack.params import load_params
 from kinetrack.versioning.lock import hash_of_inputs, stage_key
 
-from project import Project, make_project
+from project import ROOT, Project, environment, make_project
 
 pytestmark = pytest.mark.xdist_group("pipeline")  # one worker runs them all on one project
 
@@ -83,6 +88,11 @@ def test_dvc_shows_metrics_and_plots(done):
     plots = json.loads(done.run("dvc", "plots", "show", "--json").stdout)
     assert {"Loss", "Accuracy", "reports/evaluate/confusion.csv"} <= set(plots["data"])
     assert plots.get("errors", []) == []
+    done.run("dvc", "plots", "show", "-o", "page")
+    page = (done.folder / "page/index.html").read_text()
+    shutil.rmtree(done.folder / "page")
+    assert "Confusion matrix, test clips" in page
+    assert "DVC_METRIC" not in page
 
 
 def test_no_output_holds_a_time_or_a_run_id(done, run):
@@ -238,6 +248,54 @@ def test_a_queued_experiment_runs_the_code_it_records(done, tmp_path):
     runs = runs_of(project)
     assert {run.data.tags["dvc.exp_name"] for run in runs} == {"other-code"}
     assert runs[0].data.params["train.epochs"] == "1"
+
+
+@pytest.mark.slow
+def test_a_terminated_training_ends_clean(done, tmp_path):
+    project = clone(done, tmp_path / "clone", with_cache=True)
+    project.run("dvc", "checkout")
+    shutil.rmtree(project.folder / "data/model")
+    project.set_params(train={"epochs": 10_000})
+    arguments = ["data/tensors/sample", "data/model", "reports/train"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kinetrack.stages.train", *arguments],
+        cwd=project.folder,
+        env={**environment(), "PYTHONPATH": "src"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("epoch 1:")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert [run.info.status for run in runs_of(project)] == ["KILLED"]
+    assert not (project.folder / "data/model").exists()
+    assert list(project.folder.glob("data/.*")) == [project.folder / "data/.gitignore"]
+
+
+@pytest.mark.slow
+def test_make_repro_refuses_before_dvc_and_clean_spares_what_is_not_made(done, tmp_path):
+    project = clone(done, tmp_path / "a clone", with_cache=True)
+    project.run("dvc", "checkout")
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copyfile(ROOT / name, project.folder / name)
+    shutil.copytree(Path(sys.executable).parent, project.folder / ".venv/bin", symlinks=True)
+    time.sleep(0.01)  # the stamp is younger than what it stands for
+    (project.folder / ".venv/installed").touch()
+    project.set_params(train={"epochs": 0})
+    refused = project.run("make", "repro", check=False)
+    assert refused.returncode == 2
+    assert "train.epochs" in refused.stderr.splitlines()[0]
+    assert (project.folder / "data/model/model.json").exists()
+    kept = [project.folder / path for path in ("mlruns/mlflow.db", "data/videos/mine/A/a.avi")]
+    for path in kept:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    project.run("make", "clean")
+    assert all(path.exists() for path in kept)
+    for path in ("data/model", "data/frames/sample", "data/tensors/sample", "data/videos/sample"):
+        assert not (project.folder / path).exists()
 
 
 def clone(project: Project, folder: Path, *, with_cache: bool = False) -> Project:

@@ -41,16 +41,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `path` when the block ends without an error.
 
-    After an error nothing is left of it and an earlier `path` is as it was.
+    After an error nothing is left of it and an earlier `path` is as it was. A link is followed.
     """
+    path = path.resolve()
+    earlier = path.with_name(f".{path.name}.earlier")
     temporary = path.with_name(f".{path.name}{_PARTIAL}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary
+        # Renamed, then removed: a kill in between loses nothing.
+        shutil.rmtree(earlier, ignore_errors=True)
         if path.exists():
-            shutil.rmtree(path)
+            path.replace(earlier)
         temporary.replace(path)
+        shutil.rmtree(earlier, ignore_errors=True)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise

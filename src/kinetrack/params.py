@@ -125,6 +125,10 @@ class _ParamsLoader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.composer.ComposerError(None, None, "an alias", self.get_mark())
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        tag = getattr(event, "tag", None)
+        if tag:
+            raise yaml.composer.ComposerError(None, None, f"the tag {tag}", self.get_mark())
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -143,9 +147,16 @@ class _ParamsLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.2, which DVC reads and writes, takes 1e-4 for a number; PyYAML's 1.1 takes it for text.
-_ParamsLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
+# YAML 1.2, as DVC reads and writes it. PyYAML's 1.1 would take 1e-4 for text, `no` for false, 010
+# for 8, and 4:2:0, which DVC writes without quotes, for a number to the base of 60.
+_ParamsLoader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
+):
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    _ParamsLoader.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), [*_first, ""])
+_ParamsLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))

@@ -18,6 +18,7 @@ def root(tmp_path, monkeypatch):
     shutil.copytree(PRESETS, tmp_path / "presets")
     shutil.copyfile(PRESETS / "sample.yaml", tmp_path / "params.yaml")
     write_data_set(tmp_path / "data/videos/mine", groups=3, num_frames=8)
+    (tmp_path / "dvc.yaml").touch()
     monkeypatch.chdir(tmp_path)
     set_params(
         tmp_path, dataset="mine", split={"train_groups": 2, "val_groups": 1}, pack={"num_frames": 8}
@@ -37,6 +38,35 @@ def test_a_good_project_is_told_in_one_line(root):
     assert check_project(root) == (
         "check: params.yaml is fine (edited); data set mine: 6 clips of 2 classes"
     )
+
+
+@pytest.mark.parametrize(
+    ("frames", "message"),
+    [
+        ({"classes": 9}, "has too few classes"),
+        ({"classes": 1}, "gives one class only"),
+        ({"classes": ["Fly", "Grow"]}, "has no class folder Fly"),
+        ({"group_pattern": r"_x(\d+)"}, "finds no group"),
+    ],
+)
+def test_what_the_sample_cannot_give_is_named(root, frames, message):
+    set_params(root, dataset="sample", split={"train_groups": 20}, frames=frames)
+    with pytest.raises(InputError, match=message):
+        check_project(root)
+
+
+@pytest.mark.parametrize("variable", ["KINETRACK_DEVICE", "KINETRACK_WORKERS"])
+def test_what_is_wrong_with_the_machine_is_named(root, monkeypatch, variable):
+    monkeypatch.setenv(variable, "nonsense")
+    with pytest.raises(InputError, match=variable):
+        check_project(root)
+
+
+def test_a_store_that_is_none_is_named_before_a_model_is_removed(root):
+    (root / "mlruns").mkdir()
+    (root / "mlruns/mlflow.db").write_text("no database at all, but long enough for a header" * 9)
+    with pytest.raises(InputError, match=r"mlflow\.db: not an MLflow database"):
+        check_project(root)
 
 
 def test_the_sample_needs_no_files(root):

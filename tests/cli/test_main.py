@@ -1,10 +1,10 @@
-import json
 import subprocess
 import sys
 
 import pytest
 
 from kinetrack.cli.summary import print_summary
+from kinetrack.errors import InputError
 from kinetrack.files import write_csv, write_json
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models import build_model
@@ -75,4 +75,7 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
         "make ui",
     ):
         assert text in screen
-    assert json.loads((reports / "evaluate/metrics.json").read_text())["accuracy"] == 0.625
+    for path in ("evaluate/metrics.json", "train/history.csv"):
+        (reports / path).write_text("<<<<<<< HEAD\n")
+        with pytest.raises(InputError, match=f"{path}: .* -> make repro"):
+            print_summary(project.folder)

@@ -6,6 +6,7 @@ import yaml
 
 from kinetrack.cli.presets import apply_preset, find_preset
 from kinetrack.errors import InputError
+from kinetrack.params import load_params
 
 PRESETS = Path(__file__).parents[2] / "presets"
 
@@ -56,6 +57,13 @@ def test_the_data_set_is_kept_when_told(root):
     apply_preset("lecture", root=root, force=False, keep_dataset=True)
     assert dataset_of(root) == "mine"
     assert find_preset(root) == "lecture"
+
+
+@pytest.mark.parametrize("name", ["2024", "null", "on", "1e3"])
+def test_a_data_set_may_have_a_name_that_looks_like_a_value(root, name):
+    edit(root, "dataset: sample", f'dataset: "{name}"')
+    apply_preset("lecture", root=root, force=False, keep_dataset=True)
+    assert load_params(root / "params.yaml")["dataset"] == name
 
 
 def test_a_chosen_data_set_is_an_edit_that_would_be_lost(root):

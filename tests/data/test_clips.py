@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kinetrack.data.clips import Clip, choose_classes, is_video_name, list_classes, list_clips
+from kinetrack.data.clips import (
+    Clip,
+    choose_classes,
+    is_video_name,
+    list_classes,
+    list_clips,
+    list_ignored,
+)
 from kinetrack.errors import InputError
 
 from factories import GROUP_PATTERN
@@ -194,3 +201,13 @@ def test_every_file_is_one_clip(
     clips = clips_of(folder)
     assert [(clip.label, int(clip.group)) for clip in clips] == [key[:2] for key in sorted(keys)]
     assert {clip.path for clip in clips} == set(folder.glob("*/*.avi"))
+
+
+def test_files_that_are_no_videos_by_their_names_are_listed(tmp_path: Path) -> None:
+    touch(tmp_path, "A/v_g01_c01.avi", "A/notes.txt", "B/v_g01_c01.wmv", "loose.avi", ".hidden")
+    found = list_ignored(tmp_path, labels=["A", "B"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == [
+        "A/notes.txt",
+        "B/v_g01_c01.wmv",
+        "loose.avi",
+    ]

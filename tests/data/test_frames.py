@@ -206,3 +206,11 @@ def test_any_damaged_byte_around_the_pictures_is_harmless_or_named(tmp_path: Pat
         except Exception as error:
             surprises.add(f"{type(error).__name__}: {error}")
     assert not surprises
+
+
+def test_packet_whose_gap_is_filled_is_not_missing(tmp_path: Path) -> None:
+    path = spoil_frame(write_video(tmp_path / "a.avi", num_frames=20), 8)
+    kept = extract(path, tmp_path / "kept.zip", gaps="keep")
+    filled = extract(path, tmp_path / "filled.zip", gaps="repeat")
+    assert (kept.num_frames, kept.missing_frames, kept.corrupt_frames) == (19, 1, 1)
+    assert (filled.num_frames, filled.missing_frames, filled.repeated_frames) == (20, 0, 1)

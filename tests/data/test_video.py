@@ -143,3 +143,19 @@ def test_name_is_never_a_protocol(
     (tmp_path / name).write_bytes(video.read_bytes())
     monkeypatch.chdir(tmp_path)
     assert len(read_all(Path(name))) == 10
+
+
+def test_codec_that_nobody_knows_is_refused(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=5)
+    path.write_bytes(path.read_bytes().replace(b"FMP4", b"ZZZZ"))
+    with pytest.raises(VideoError, match="codec that cannot be decoded"), open_video(path):
+        pass
+
+
+def test_frames_too_large_to_decode_are_refused_by_the_header(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=5, width=64, height=48)
+    monkeypatch.setattr("kinetrack.data.video._MOST_PIXELS", 64 * 48 - 1)
+    with pytest.raises(VideoError, match="64 x 48 px, too many"), open_video(path):
+        pass

@@ -25,7 +25,7 @@ def train(experiment: str, sha256: str) -> TrainingRun:
 
 def evaluate(tables: tuple[Path, Path], *, accuracy: float, experiment: str | None = None) -> int:
     return add_evaluation(
-        model_sha256="abc",
+        tags={"model_sha256": "abc"},
         metrics={"accuracy": accuracy},
         confusion=tables[0],
         files=[tables[1]],
@@ -67,6 +67,30 @@ def test_other_result_replaces_the_first(tables: tuple[Path, Path]) -> None:
     evaluate(tables, accuracy=0.875)
     evaluate(tables, accuracy=0.5)
     assert open_store().get_run(run.run_id).data.metrics == {"test/accuracy": 0.5}
+
+
+def test_result_stands_at_the_last_epoch_where_the_test_side_was_watched(
+    tables: tuple[Path, Path],
+) -> None:
+    with training_run(experiment="one", name="x", params={}, tags={}) as run:
+        for epoch in (1, 2):
+            run.log_epoch(epoch, {"train/loss": 1.0, "test/accuracy": 0.1 * epoch})
+        run.set_tags({"model_sha256": "abc"})
+    for _ in range(2):
+        evaluate(tables, accuracy=0.9)
+    history = open_store().get_metric_history(run.run_id, "test/accuracy")
+    assert [(metric.step, metric.value) for metric in history] == [(1, 0.1), (2, 0.2), (2, 0.9)]
+    assert open_store().get_run(run.run_id).data.metrics["test/accuracy"] == 0.9
+
+
+def test_the_same_model_from_other_data_is_another_matter(tables: tuple[Path, Path]) -> None:
+    runs = [train("one", "abc") for _ in range(2)]
+    client = open_store()
+    for run, md5 in zip(runs, ("old.dir", "new.dir"), strict=True):
+        client.set_tag(run.run_id, "data.tensors_md5", md5)
+    tags = {"model_sha256": "abc", "data.tensors_md5": "new.dir"}
+    assert add_evaluation(tags=tags, metrics={"accuracy": 0.5}, confusion=tables[0]) == 1
+    assert client.get_run(runs[0].run_id).data.metrics == {}
 
 
 def test_no_run_of_the_model(tables: tuple[Path, Path]) -> None:

@@ -56,7 +56,10 @@ def test_run_goes_to_the_team_server(team_server: TeamServer, bare_project: Path
         run.log_params_file(params)
     confusion = bare_project / "confusion.csv"
     confusion.write_text("actual,predicted,num_clips\na,a,1\n")
-    assert add_evaluation(model_sha256="abc", metrics={"accuracy": 1.0}, confusion=confusion) == 1
+    assert (
+        add_evaluation(tags={"model_sha256": "abc"}, metrics={"accuracy": 1.0}, confusion=confusion)
+        == 1
+    )
     found = open_store().get_run(run.run_id)
     assert found.data.metrics == {"train/loss": 1.0, "test/accuracy": 1.0}
     assert found.info.artifact_uri.startswith("mlflow-artifacts:")

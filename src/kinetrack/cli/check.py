@@ -1,6 +1,8 @@
 """`kinetrack check`: find what is wrong before DVC removes the outputs of a stage."""
 
+import re
 from collections import Counter
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,18 +10,22 @@ from typing import Any, NamedTuple
 import torch
 
 from kinetrack.cli.presets import find_preset
-from kinetrack.data.clips import Clip, list_clips
+from kinetrack.data.clips import Clip, choose_classes, list_clips
+from kinetrack.data.motion import MOTIONS
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.video import VideoError, open_video
 from kinetrack.errors import InputError
+from kinetrack.learning.device import choose_device
 from kinetrack.learning.models import build_model
-from kinetrack.parallel import map_clips
+from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
 from kinetrack.stages.evaluate import EvaluateParams
 from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
 from kinetrack.stages.split import SplitParams
 from kinetrack.stages.train import ModelParams, TrainParams
+from kinetrack.tracking.artifacts import find_root
+from kinetrack.tracking.store import check_database, database_path, named_tracking_uri
 
 
 class AllParams(NamedTuple):
@@ -43,6 +49,7 @@ def check_project(root: Path) -> str:
     """
     params = read_params(root / PARAMS_FILE)
     _check_contradictions(params)
+    _check_machine()
     kind = find_preset(root)
     origin = f"preset {kind}" if kind else "edited"
     return f"check: params.yaml is fine ({origin}); {_check_dataset(params, root)}"
@@ -78,6 +85,13 @@ def _check_contradictions(params: AllParams) -> None:
         )
 
 
+def _check_machine() -> None:
+    choose_device()
+    count_workers()
+    if named_tracking_uri() is None:
+        check_database(database_path(find_root()))
+
+
 def _check_dataset(params: AllParams, root: Path) -> str:
     if params.dataset == "sample":
         _check_sample(params)
@@ -89,14 +103,23 @@ def _check_dataset(params: AllParams, root: Path) -> str:
         folder, classes=params.frames.classes, group_pattern=params.frames.group_pattern
     )
     labels = {clip.label for clip in clips}
-    if len(labels) < 2:
-        raise InputError(folder, "gives one class only", expected="two or more to tell apart")
+    _check_labels(labels, folder)
     _check_groups(folder, _most_groups(clips), params.split.train_groups)
     _check_headers(params, clips)
     return f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
 
 
+def _check_labels(labels: Collection[str], place: Path) -> None:
+    if len(labels) < 2:
+        raise InputError(place, "gives one class only", expected="two or more to tell apart")
+
+
 def _check_sample(params: AllParams) -> None:
+    place = Path("params.yaml: data set sample")
+    labels = choose_classes(sorted(MOTIONS), classes=params.frames.classes, folder=place)
+    _check_labels(labels, place)
+    if re.search(params.frames.group_pattern, "v_Grow_g01_c01") is None:
+        raise InputError(place, "frames.group_pattern finds no group", found="v_Grow_g01_c01")
     _check_groups("params.yaml: sample.groups", params.sample.groups, params.split.train_groups)
     shortest = params.sample.num_frames
     if params.pack.short_clips == "fail" and shortest < params.pack.num_frames:

@@ -61,7 +61,8 @@ def _add_stage(name: str, description: str) -> None:
 
         root = _enter()
         check_project(root)
-        raise typer.Exit(repro(name, root=root))
+        # DVC ends in 255 whatever a stage said; its own line stands above.
+        raise typer.Exit(EXIT_BAD_INPUT if repro(name, root=root) else 0)
 
     app.command(name, rich_help_panel=STAGES, help=description)(bring_up_to_date)
 

@@ -42,7 +42,8 @@ def find_preset(root: Path) -> str | None:
 
 def set_dataset(text: str, dataset: str) -> str:
     """Put another data set into the text of a params file."""
-    return _DATASET_LINE.sub(f"dataset: {dataset}", text, count=1)
+    # Quotes keep a name such as 2024 or null a name.
+    return _DATASET_LINE.sub(f'dataset: "{dataset}"', text, count=1)
 
 
 def _read_presets(root: Path) -> dict[str, str]:

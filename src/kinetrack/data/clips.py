@@ -1,7 +1,7 @@
 """The clips of a data set: folders of videos into a sorted list with labels and groups."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from kinetrack.data.index import check_name
 from kinetrack.errors import InputError
 
-VIDEO_SUFFIXES = (".avi", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm")
+VIDEO_SUFFIXES = (".3gp", ".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm")
 Classes = int | Literal["all"] | list[str]
 
 
@@ -91,6 +91,24 @@ def _clips_of(class_folder: Path, group_pattern: str) -> list[Clip]:
 
 def _by_clip_name(path: Path) -> tuple[str, str]:
     return path.stem, path.name
+
+
+def list_ignored(folder: Path, *, labels: Collection[str]) -> list[Path]:
+    """Files of these classes and beside the classes that are no videos by their names, sorted.
+
+    Hidden files and folders are not listed.
+    """
+    entries = [
+        *folder.iterdir(),
+        *(path for label in labels for path in (folder / label).iterdir()),
+    ]
+    return sorted(
+        path
+        for path in entries
+        if not path.name.startswith(".")
+        and not (is_video_name(path) and path.parent != folder)
+        and not (path.is_dir() and path.parent == folder)
+    )
 
 
 def is_video_name(path: Path) -> bool:

@@ -67,7 +67,11 @@ class _Counts(NamedTuple):
 def _report(reader: VideoReader, counts: _Counts) -> ExtractionReport:
     header, lost = reader.header, reader.undecodable_packets
     # Time stamps tell of a gap only where the header is silent: some encoders store them jumbled.
-    expected = max(header.promised_frames or counts.slots, counts.written + lost)
+    # A packet that could not be decoded leaves a gap, which may have been filled.
+    expected = max(
+        header.promised_frames or counts.slots,
+        counts.written + max(lost - counts.repeated, 0),
+    )
     return ExtractionReport(
         header=header,
         num_frames=counts.written,

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 # that opens other files.
 _FORMATS = "avi,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo"
 _PROTOCOLS = "file"
+# A frame of 8K video has 33 million; a header that claims more would only cost memory.
+_MOST_PIXELS = 40_000_000
 
 
 class VideoError(Exception):
@@ -71,9 +73,13 @@ class VideoReader:
             if frame.pts is not None and frame.time_base is not None:
                 first_pts = frame.pts if first_pts is None else first_pts
                 slot = max(round((frame.pts - first_pts) * frame.time_base * rate), slot)
-            image = frame.to_ndarray(format="rgb24", threads=1)
+            image = _to_rgb(frame)
+            if image is None:
+                self.undecodable_packets += 1
+                slot -= 1
+                continue
             yield Frame(
-                image_hwc=cast("NDArray[np.uint8]", image),
+                image_hwc=image,
                 slot=slot,
                 is_corrupt=bool(frame.is_corrupt),
             )
@@ -108,7 +114,25 @@ def open_video(path: Path) -> Iterator[VideoReader]:
     with container:
         if not container.streams.video:
             raise VideoError("has no video stream")
+        _check_stream(container.streams.video[0])
         yield VideoReader(container)
+
+
+def _to_rgb(frame: av.VideoFrame) -> NDArray[np.uint8] | None:
+    if frame.width * frame.height > _MOST_PIXELS:  # a stream may change its size on the way
+        return None
+    try:
+        return cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24", threads=1))
+    except (av.FFmpegError, ValueError):
+        return None
+
+
+def _check_stream(stream: VideoStream) -> None:
+    # PyAV gives a stream without decoder neither context nor size.
+    if stream.codec_context is None:
+        raise VideoError("has a codec that cannot be decoded")
+    if stream.width * stream.height > _MOST_PIXELS:
+        raise VideoError(f"has frames of {stream.width} x {stream.height} px, too many to decode")
 
 
 def _frame_rate(stream: VideoStream) -> Fraction:

@@ -1,6 +1,7 @@
 """How every stage command starts and ends."""
 
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def run(stage: str) -> None:
     module = importlib.import_module(f"kinetrack.stages.{stage}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(module.main)
+    # As Ctrl-C: what is half-written is removed, and the MLflow run ends as KILLED.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         _require_own_code()
         app()
@@ -27,7 +30,7 @@ def run(stage: str) -> None:
 def _require_own_code() -> None:
     """Refuse to make data with another checkout's code than the one whose lock records it."""
     code = Path(kinetrack.__file__).resolve()
-    if not code.is_relative_to(Path.cwd().resolve()):
+    if not code.is_relative_to(Path.cwd().resolve() / "src"):
         raise InputError(
             code,
             "is not the code of this checkout",

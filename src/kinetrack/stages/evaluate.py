@@ -28,6 +28,7 @@ from kinetrack.using.evaluation import (
     overall_metrics,
     true_class_ranks,
 )
+from kinetrack.versioning.lock import data_md5
 
 
 class EvaluateParams(Section):
@@ -166,12 +167,21 @@ def _prediction(
     }
 
 
-def add_to_runs(evaluation: Evaluation, reports: Path) -> int:
-    """Add the result to every MLflow run that made this model; return their number."""
+def add_to_runs(evaluation: Evaluation, reports: Path, *, tensors_md5: str | None) -> int:
+    """Add the result to every MLflow run that made this model from these tensors.
+
+    The test side has no part in the weights, so the same model may come from other tensors.
+
+    Returns:
+        The number of such runs.
+    """
     from kinetrack.tracking.evaluations import add_evaluation
 
+    wanted = {"model_sha256": evaluation.card.weights_sha256}
+    if tensors_md5:
+        wanted["data.tensors_md5"] = tensors_md5
     return add_evaluation(
-        model_sha256=evaluation.card.weights_sha256,
+        tags=wanted,
         metrics=evaluation.metrics,
         confusion=reports / "confusion.csv",
         files=[reports / name for name in ("metrics.json", "per_class.csv", "predictions.csv")],
@@ -187,7 +197,8 @@ def main(tensors: Path, model: Path, reports: Path) -> None:
         reports=reports,
         device=choose_device(),
     )
-    runs = add_to_runs(evaluation, reports)
+    tensors_md5 = data_md5(tensors.as_posix(), root=Path.cwd())
+    runs = add_to_runs(evaluation, reports, tensors_md5=tensors_md5)
     metrics = evaluation.metrics
     typer.echo(f"evaluate: accuracy {metrics['accuracy']:.4f} on {metrics['num_clips']} test clips")
     typer.echo(f"  added to {runs} MLflow runs")

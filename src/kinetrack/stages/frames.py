@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import Field, PositiveInt, field_validator
 
-from kinetrack.data.clips import Clip, list_clips
+from kinetrack.data.clips import Clip, list_clips, list_ignored
 from kinetrack.data.frames import Gaps, Subsampling, extract_frames
 from kinetrack.data.index import INDEX_NAME, FramesRow, write_index
 from kinetrack.data.video import VideoError
@@ -144,6 +144,8 @@ def main(videos: Path, frames: Path) -> None:
     params = load_section(FramesParams, "frames")
     rows = extract_all(params, videos=videos, frames=frames)
     typer.echo(summarise(rows))
+    for path in list_ignored(videos, labels={row.label for row in rows}):
+        typer.echo(f"  left out, no video by its name: {path}")
 
 
 if __name__ == "__main__":

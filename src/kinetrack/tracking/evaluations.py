@@ -22,18 +22,19 @@ _PAGE = 1000
 
 def add_evaluation(
     *,
-    model_sha256: str,
+    tags: Mapping[str, str],
     metrics: Mapping[str, float],
     confusion: Path,
     files: Sequence[Path] = (),
     experiment: str | None = None,
 ) -> int:
-    """Add test metrics, the confusion picture and small files to all runs of a model.
+    """Add test metrics, the confusion picture and small files to all runs with these tags.
 
     A run that has the same figures already does not get them twice.
 
     Args:
-        metrics: logged as `test/<name>`.
+        tags: those that a run of this model, trained on this data, has.
+        metrics: logged as `test/<name>`, at the last epoch.
         confusion: table of `actual`, `predicted`, `num_clips`, one row for every pair of labels.
         files: logged beside the confusion table in `evaluation/`.
         experiment: look in this one only.
@@ -47,7 +48,7 @@ def add_evaluation(
     try:
         with quiet():
             client = open_store()
-            for run in _runs_of(client, model_sha256, experiment=experiment):
+            for run in _runs_of(client, tags, experiment=experiment):
                 _add_metrics(client, run, {f"test/{key}": x for key, x in metrics.items()})
                 _add_files(client, run, figure=figure, files=(confusion, *files))
                 added += 1
@@ -67,11 +68,11 @@ def _read_confusion(path: Path) -> tuple[list[list[int]], list[str]]:
 
 
 def _runs_of(
-    client: "MlflowClient", model_sha256: str, *, experiment: str | None
+    client: "MlflowClient", tags: Mapping[str, str], *, experiment: str | None
 ) -> Iterator["Run"]:
     experiments = client.search_experiments(max_results=_PAGE)
     ids = [one.experiment_id for one in experiments if experiment in (None, one.name)]
-    wanted = f"tags.model_sha256 = '{model_sha256}'"
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
     token = None
     while ids:
         page = client.search_runs(ids, wanted, max_results=_PAGE, page_token=token)
@@ -85,8 +86,11 @@ def _add_metrics(client: "MlflowClient", run: "Run", metrics: Mapping[str, float
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
+    # MLflow shows the value of the largest step: at 0, a watched test side would hide the result.
+    epochs = client.get_metric_history(run.info.run_id, "train/loss")
+    last = max((epoch.step for epoch in epochs), default=0)
     new = [
-        Metric(key, float(value), now_ms, 0)
+        Metric(key, float(value), now_ms, last)
         for key, value in metrics.items()
         # Reports are rounded; a run that watched its test side has the figure of its last epoch.
         if not math.isclose(run.data.metrics.get(key, math.nan), value, abs_tol=1e-5)

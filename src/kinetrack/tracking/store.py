@@ -108,7 +108,7 @@ def prepare_database(path: Path) -> None:
             with FileLock(path.with_name(f"{path.name}.lock")):
                 if _is_missing(path):
                     _make_database(path)
-        _check_database(path)
+        check_database(path)
     except OSError as error:
         raise InputError(path, "cannot be made", found=error.strerror) from error
 
@@ -157,12 +157,23 @@ def _make_database(path: Path) -> None:
     temporary.replace(path)
 
 
-def _check_database(path: Path) -> None:
-    """Refuse a file that is no database; MLflow itself would try again for minutes."""
+def check_database(path: Path) -> None:
+    """Refuse a file that is no database; MLflow itself would try again for minutes.
+
+    A missing one is fine.
+
+    Raises:
+        InputError: the file is no database of MLflow, or cannot be opened now.
+    """
+    if _is_missing(path):
+        return
     try:
         with closing(sqlite3.connect(path, timeout=20)) as connection:
             connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname != "SQLITE_NOTADB" and "no such table" not in str(error):
+            remedy = "try again when nothing else uses it; it may be sound"
+            raise InputError(path, "cannot be opened now", found=error, remedy=remedy) from error
         remedy = "move it away; the next training makes a new one"
         raise InputError(path, "not an MLflow database", found=error, remedy=remedy) from error
 

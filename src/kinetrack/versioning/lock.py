@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from kinetrack.errors import InputError
+
 _PIPELINE = "dvc.yaml"
 _LOCK = "dvc.lock"
 
@@ -31,6 +33,17 @@ def locked_inputs(stage: str, *, root: Path) -> dict[str, str]:
     """Md5 by path of what a stage read when it last ran; empty when it never did."""
     entry = _read_yaml(root / _LOCK).get("stages", {}).get(stage, {})
     return {dep["path"]: str(dep["md5"]) for dep in entry.get("deps", ()) if "md5" in dep}
+
+
+def folder_md5(folder: Path) -> str:
+    """DVC's md5 of a folder as it lies on disk: of the list of its files and their md5s."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    entries = [
+        {"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()}
+        for path in files
+    ]
+    entries.sort(key=lambda entry: entry["relpath"])
+    return _md5(json.dumps(entries, sort_keys=True).encode()) + ".dir"
 
 
 def stage_key(stage: str, params: Mapping[str, Any], *, root: Path) -> str | None:
@@ -62,8 +75,12 @@ def _inputs(declared: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[
 
 def _input_md5(path: str, *, root: Path) -> str | None:
     if (root / path).is_file():
-        return hashlib.md5((root / path).read_bytes(), usedforsecurity=False).hexdigest()
+        return _md5((root / path).read_bytes())
     return data_md5(path, root=root)
+
+
+def _md5(content: bytes) -> str:
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _fill(text: str, params: Mapping[str, Any]) -> str:
@@ -74,5 +91,11 @@ def _fill(text: str, params: Mapping[str, Any]) -> str:
 def _read_yaml(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise InputError(
+            path, "cannot be read", found=found, remedy=f"git checkout {path.name}"
+        ) from None
     return content if isinstance(content, dict) else {}

@@ -4,14 +4,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-SMALLEST_CLIP = (2, 7)  # frames, pixels: what the poolings need
+# Frames and pixels: what the poolings need, and batch norm to see two values of a single clip.
+SMALLEST_CLIP = (4, 7)
 
 
 class Small3dCnn(nn.Module):
     """Three blocks of convolution, batch norm and ReLU, pooled in between, then a linear head.
 
     Time is not pooled before two convolutions have seen the motion from frame to frame. The
-    average over what is left takes clips of any length and size, from 2 frames of 7 pixels on.
+    average over what is left takes clips of any length and size, from 4 frames of 7 pixels on.
     """
 
     def __init__(self, *, num_classes: int) -> None:
