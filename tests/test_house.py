@@ -8,6 +8,7 @@ from pathlib import Path
 import grimp
 import pytest
 import yaml
+from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from kinetrack.cli.check import AllParams, read_params
@@ -128,7 +129,7 @@ def test_every_params_key_is_documented_where_it_is_declared():
 
 def test_dvc_lock_was_made_by_this_code_and_these_params():
     """After a change: `make repro`, or `dvc commit` when it changes no result; then commit both."""
-    lock = yaml.safe_load((ROOT / "dvc.lock").read_text())["stages"]
+    lock = YAML(typ="safe").load(ROOT / "dvc.lock")["stages"]  # DVC's YAML 1.2
     assert list(lock) == STAGES
     for stage, entry in lock.items():
         code = {dep["path"]: dep["md5"] for dep in entry["deps"] if dep["path"].startswith("src/")}
