@@ -34,7 +34,7 @@ def add_evaluation(
 
     Args:
         tags: those that a run of this model, trained on this data, has.
-        metrics: logged as `test/<name>`, at the last epoch.
+        metrics: logged as `test/<name>`, at the last step that has it.
         confusion: table of `actual`, `predicted`, `num_clips`, one row for every pair of labels.
         files: logged beside the confusion table in `evaluation/`.
         experiment: look in this one only.
@@ -86,17 +86,23 @@ def _add_metrics(client: "MlflowClient", run: "Run", metrics: Mapping[str, float
     from mlflow.entities import Metric
 
     now_ms = int(time.time() * 1000)
-    # MLflow shows the value of the largest step: at 0, a watched test side would hide the result.
-    epochs = client.get_metric_history(run.info.run_id, "train/loss")
-    last = max((epoch.step for epoch in epochs), default=0)
-    new = [
-        Metric(key, float(value), now_ms, last)
+    # Reports are rounded; a run that watched its test side has the figure of its last epoch.
+    new = {
+        key: float(value)
         for key, value in metrics.items()
-        # Reports are rounded; a run that watched its test side has the figure of its last epoch.
         if not math.isclose(run.data.metrics.get(key, math.nan), value, abs_tol=1e-5)
+    }
+    logged = [
+        Metric(key, value, now_ms, _last_step(client, run, key)) for key, value in new.items()
     ]
-    if new:
-        client.log_batch(run.info.run_id, metrics=new)
+    if logged:
+        client.log_batch(run.info.run_id, metrics=logged)
+
+
+def _last_step(client: "MlflowClient", run: "Run", key: str) -> int:
+    # MLflow shows the value of the largest step: at 0, a watched test side would hide the result.
+    history = client.get_metric_history(run.info.run_id, key)
+    return max((metric.step for metric in history), default=0)
 
 
 def _add_files(
