@@ -151,12 +151,13 @@ def test_the_logged_model_predicts_the_same(in_project, run):
     from kinetrack.data.tensors import load_clip
     from kinetrack.using.inference import load_recogniser
 
+    ours = load_recogniser(in_project.folder / "data/model")
+    size = {"num_frames": ours.num_frames, "size_px": ours.size_px}
     paths = sorted(in_project.folder.glob("data/tensors/sample/test/*/*.pt"))[:3]
-    clips = torch.stack([load_clip(path, num_frames=32, size_px=32) for path in paths]).numpy()
+    clips = torch.stack([load_clip(path, **size) for path in paths]).numpy()
     [model] = run.outputs.model_outputs
     mlflow.set_tracking_uri(f"sqlite:///{in_project.folder}/mlruns/mlflow.db")
     logged = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
-    ours = load_recogniser(in_project.folder / "data/model")
     assert logged.predict(clips) == pytest.approx(ours.probabilities(clips))
 
 
