@@ -198,7 +198,7 @@ def test_two_clones_make_the_same_lock_and_both_have_a_whole_run(done, tmp_path)
     assert "test/accuracy" not in before.data.metrics
     for _ in range(2):
         tracked = project.run("python", "-m", "kinetrack.cli.main", "track")
-        assert tracked.stdout.startswith("track: 1 MLflow runs")
+        assert tracked.stdout.startswith("track: MLflow runs of this model: 1,")
     [run], [original] = runs_of(project), runs_of(done)
     assert run.data.metrics["test/accuracy"] == original.data.metrics["test/accuracy"]
     assert run.data.tags["train_key"] == original.data.tags["train_key"]
@@ -281,7 +281,7 @@ def test_make_repro_refuses_before_dvc_and_clean_spares_what_is_not_made(done, t
     project.run("dvc", "checkout")
     for name in ("Makefile", "constraints.txt", "pyproject.toml"):
         shutil.copyfile(ROOT / name, project.folder / name)
-    shutil.copytree(Path(sys.executable).parent, project.folder / ".venv/bin", symlinks=True)
+    borrow_environment(project.folder / ".venv")
     time.sleep(0.01)  # the stamp is younger than what it stands for
     (project.folder / ".venv/installed").touch()
     project.set_params(train={"epochs": 0})
@@ -297,6 +297,13 @@ def test_make_repro_refuses_before_dvc_and_clean_spares_what_is_not_made(done, t
     assert all(path.exists() for path in kept)
     for path in ("data/model", "data/frames/sample", "data/tensors/sample", "data/videos/sample"):
         assert not (project.folder / path).exists()
+
+
+def borrow_environment(folder: Path) -> None:
+    """Make an environment that holds the packages of this one."""
+    shutil.copytree(Path(sys.prefix) / "bin", folder / "bin", symlinks=True)
+    shutil.copyfile(Path(sys.prefix) / "pyvenv.cfg", folder / "pyvenv.cfg")
+    (folder / "lib").symlink_to(Path(sys.prefix) / "lib")
 
 
 def clone(project: Project, folder: Path, *, with_cache: bool = False) -> Project:
