@@ -144,7 +144,7 @@ def test_the_train_key_is_the_hash_of_the_locked_inputs(done, run):
     assert run.data.tags["train_key"] == key == stage_key("train", params, root=done.folder)
 
 
-def test_the_logged_model_predicts_the_same(in_project, run):
+def test_the_logged_model_predicts_the_same(in_project, run, monkeypatch):
     import mlflow
     import torch
 
@@ -156,7 +156,8 @@ def test_the_logged_model_predicts_the_same(in_project, run):
     paths = sorted(in_project.folder.glob("data/tensors/sample/test/*/*.pt"))[:3]
     clips = torch.stack([load_clip(path, **size) for path in paths]).numpy()
     [model] = run.outputs.model_outputs
-    mlflow.set_tracking_uri(f"sqlite:///{in_project.folder}/mlruns/mlflow.db")
+    # Not `set_tracking_uri`: it stays for the tests that come after in this process.
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_project.folder}/mlruns/mlflow.db")
     logged = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
     assert logged.predict(clips) == pytest.approx(ours.probabilities(clips))
 
