@@ -154,3 +154,22 @@ def test_csv_refuses_a_column_that_is_not_listed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'b'"):
         write_csv(tmp_path / "a.csv", ["a"], [{"a": 1, "b": 2}])
     assert names_below(tmp_path) == []
+
+
+def test_folder_that_cannot_take_its_name_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "data"
+    path.mkdir()
+    write_text(path / "old.txt", "old")
+    replace = Path.replace
+
+    def refuse_the_new_one(source: Path, target: Path) -> Path:
+        if source.name.endswith(".partial"):
+            raise OSError("no")
+        return replace(source, target)
+
+    monkeypatch.setattr(Path, "replace", refuse_the_new_one)
+    with pytest.raises(OSError, match="no"), atomic_folder(path) as folder:
+        (folder / "new.txt").touch()
+    assert names_below(tmp_path) == ["data", "data/old.txt"]

@@ -57,6 +57,8 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         shutil.rmtree(earlier, ignore_errors=True)
     except BaseException:
+        if earlier.exists() and not path.exists():
+            earlier.replace(path)
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 

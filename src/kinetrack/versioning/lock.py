@@ -37,10 +37,10 @@ def locked_inputs(stage: str, *, root: Path) -> dict[str, str]:
 
 def folder_md5(folder: Path) -> str:
     """DVC's md5 of a folder as it lies on disk: of the list of its files and their md5s."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
     entries = [
         {"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()}
-        for path in files
+        for path in folder.rglob("*")
+        if path.is_file()
     ]
     entries.sort(key=lambda entry: entry["relpath"])
     return _md5(json.dumps(entries, sort_keys=True).encode()) + ".dir"
