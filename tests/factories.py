@@ -3,6 +3,7 @@
 Everything is drawn by arithmetic or from a fixed seed, so it is the same on every run.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ FRAMES_PARAMS = FramesParams(
     jpeg_quality=95,
     jpeg_subsampling="4:2:0",
     on_broken="fail",
+    max_stall_s=60,
 )
 
 
@@ -49,17 +51,21 @@ def write_video(
     fps: int = 25,
     gaps: Sequence[tuple[int, int]] = (),
     codec: str = "mpeg4",
+    b_frames: int = 0,
+    key_every: int = 12,
 ) -> Path:
     """Write a video of `num_frames` ticks; the frames in `gaps` [start, end) are left out.
 
     The suffix picks the container. A gap moves the time stamps of what follows, so the file holds
-    fewer frames than ticks.
+    fewer frames than ticks. `b_frames` in a row refer to later frames too.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.codec_context.time_base = Fraction(1, fps)
+        stream.codec_context.max_b_frames = b_frames
+        stream.codec_context.gop_size = key_every
         for tick, image in enumerate(draw_frames(num_frames, width=width, height=height)):
             if not any(start <= tick < end for start, end in gaps):
                 frame = av.VideoFrame.from_ndarray(image, format="rgb24")
@@ -76,6 +82,41 @@ def spoil_frame(path: Path, number: int) -> Path:
     spoilt = start_code.join(parts[: number + 1]) + b"\x55" * 4
     path.write_bytes(spoilt + start_code.join(parts[number + 1 :]))
     return path
+
+
+def write_pictures(
+    path: Path, images: Sequence[NDArray[np.uint8]], *, times_ms: Sequence[int]
+) -> Path:
+    """Write RGB pictures, of any sizes, with these time stamps, each by itself (MJPEG)."""
+    sizes = {image.shape for image in images}
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.height, stream.width, _ = images[0].shape
+        stream.pix_fmt, stream.time_base = "yuvj420p", Fraction(1, 1000)
+        encoders = {size: av.CodecContext.create("mjpeg", "w") for size in sizes}
+        for (height, width, _), encoder in encoders.items():
+            encoder.width, encoder.height, encoder.pix_fmt = width, height, "yuvj420p"
+            encoder.time_base = Fraction(1, 1000)
+        for image, time_ms in zip(images, times_ms, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            for packet in encoders[image.shape].encode(frame):
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def rewrap_video(path: Path, target: Path, *, rotation_deg: int = 0) -> Path:
+    """Put the packets of a video into another container, not decoded; the suffix picks it."""
+    with av.open(str(path)) as source, av.open(str(target), "w") as container:
+        stream = container.add_stream_from_template(source.streams.video[0])
+        if rotation_deg:
+            stream.set_display_rotation(rotation_deg)
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                container.mux(packet)
+    return target
 
 
 def write_audio(path: Path) -> Path:
@@ -112,19 +153,32 @@ def write_data_set(
 
 def frames_row(clip: str, *, label: str, group: str, status: str = "ok", missing: int = 0):
     """One row of a frames index, of a clip of ten frames; a broken one holds none."""
-    whole = status == "ok"
+    whole = status != "broken"
+    content = hashlib.sha256(f"{label}/{clip}".encode()).hexdigest() if whole else ""
     return FramesRow(
         clip=clip,
         label=label,
         group=group,
+        official="",
+        video=f"{label}/{clip}.avi",
+        start_s=None,
+        end_s=None,
+        container="avi" * whole,
+        codec="mpeg4" * whole,
+        pixel_format="yuv420p" * whole,
         width=64 * whole,
         height=48 * whole,
+        rotation_deg=0,
         fps=25.0 * whole,
-        num_frames=10 * whole,
         promised_frames=(10 + missing) * whole,
-        missing_frames=missing,
+        decoded_frames=10 * whole,
+        gap_frames=0,
         repeated_frames=0,
+        num_frames=10 * whole,
+        missing_frames=missing,
         corrupt_frames=0,
+        video_sha256=content,
+        frames_sha256=content,
         status=status,
         reason="" if whole else "cannot be opened as a video",
     )
@@ -161,6 +215,7 @@ def write_packed(
                         side=side,
                         num_frames=num_frames,
                         stretched=False,
+                        frames_sha256=sha256,
                         sha256=sha256,
                     )
                 )
@@ -190,5 +245,7 @@ def model_card(
         gflop_per_clip=0.5,
         micro_batch=2,
         threads=1,
+        split_fingerprint="0" * 64,
+        trained_sha256="",
         weights_sha256="",
     )

@@ -167,11 +167,103 @@ def test_entry_that_is_no_file_is_refused_at_once(tmp_path: Path, kind: str) -> 
         clips_of(tmp_path)
 
 
-def test_link_to_a_file_is_followed_as_dvc_makes_them(tmp_path: Path) -> None:
-    touch(tmp_path, "cache/00")
-    (tmp_path / "videos/A").mkdir(parents=True)
-    (tmp_path / "videos/A/v_g01_c01.avi").symlink_to(tmp_path / "cache/00")
+def link(path: Path, target: Path) -> Path:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.touch()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.symlink_to(target)
+    return path
+
+
+def test_link_into_a_dvc_cache_is_followed(tmp_path: Path) -> None:
+    link(tmp_path / "videos/A/v_g01_c01.avi", tmp_path / "cache/files/md5/0a" / ("1b" * 15))
     assert len(clips_of(tmp_path / "videos")) == 1
+
+
+def test_link_inside_the_data_set_is_followed(tmp_path: Path) -> None:
+    link(tmp_path / "videos/A/v_g01_c01.avi", tmp_path / "videos/long/take.avi")
+    assert len(list_clips(tmp_path / "videos", classes=["A"], group_pattern=GROUP_PATTERN)) == 1
+
+
+def test_link_out_of_the_data_set_is_refused(tmp_path: Path) -> None:
+    link(tmp_path / "videos/A/v_g01_c01.avi", tmp_path / "elsewhere/private.avi")
+    with pytest.raises(InputError, match=r"is a link out of the data set, found .*private\.avi"):
+        clips_of(tmp_path / "videos")
+
+
+def test_class_folder_that_links_out_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/v_g01_c01.avi", "videos/.keep")
+    (tmp_path / "videos/A").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="is a link out of the data set"):
+        clips_of(tmp_path / "videos")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("v_G01_c01", "v_g01_c01"), ("caf\u00e9_g01_c01", "cafe\u0301_g01_c01")]
+)
+def test_clips_that_are_one_on_another_machine_are_refused(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    touch(tmp_path / "A", f"{one}.avi", f"{other}.avi")
+    with pytest.raises(InputError, match=r"has the clip name of .* differ in more than case"):
+        clips_of(tmp_path, "(?i)_(g[0-9]+)")
+
+
+def test_classes_that_are_one_on_another_machine_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "Walk/v_g01_c01.avi", "walk/v_g02_c01.avi")
+    with pytest.raises(InputError, match="found 'Walk' and 'walk'"):
+        clips_of(tmp_path)
+
+
+def test_without_a_pattern_each_clip_is_a_group(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.avi", "B/1.avi", "B/2.avi")
+    clips = list_clips(tmp_path, classes="all", group_pattern=None)
+    assert [clip.group for clip in clips] == ["A/1", "B/1", "B/2"]
+
+
+def write_table(folder: Path, *lines: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_manifest_gives_labels_groups_segments_and_sides(tmp_path: Path) -> None:
+    touch(tmp_path, "long/take.mp4", "v_g07_c01.avi", "unnamed.avi", "notes.txt")
+    write_table(
+        tmp_path,
+        "path,label,group,start_s,end_s,official",
+        "long/take.mp4,Walk,anna,2,3.5,test train",
+        "long/take.mp4,Jump,anna,,2,test train",
+        "v_g07_c01.avi,Walk,,,,",
+    )
+    take = tmp_path / "long/take.mp4"
+    assert clips_of(tmp_path) == [
+        Clip("take_00000000_00002000", "Jump", "anna", take, "test train", None, 2.0),
+        Clip("take_00002000_00003500", "Walk", "anna", take, "test train", 2.0, 3.5),
+        Clip("v_g07_c01", "Walk", "07", tmp_path / "v_g07_c01.avi"),
+    ]
+    assert list_ignored(tmp_path, labels=["Jump", "Walk"]) == [tmp_path / "unnamed.avi"]
+
+
+def test_manifest_is_asked_for_the_chosen_classes_alone(tmp_path: Path) -> None:
+    touch(tmp_path, "a.avi")
+    write_table(tmp_path, "path,label,group", "a.avi,Jump,1", "absent.avi,Walk,1")
+    assert len(list_clips(tmp_path, classes=1, group_pattern=None)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        (["absent.avi,Jump,1"], r"absent\.avi: is no regular file, found nothing"),
+        (["a.avi,Jump,"], r"a\.avi: has no group in its name"),
+        (["a.avi,Jump,1", "a.avi,Jump,2"], r"a\.avi: has the clip name of a\.avi too"),
+        (["a.avi,Jump,1", "a.avi,JUMP,2"], "found 'JUMP' and 'Jump'"),
+    ],
+)
+def test_wrong_manifest_is_named(tmp_path: Path, lines: list[str], reason: str) -> None:
+    touch(tmp_path, "a.avi")
+    write_table(tmp_path, "path,label,group", *lines)
+    with pytest.raises(InputError, match=reason):
+        clips_of(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,45 @@
+import hashlib
 import io
 import itertools
+import resource
+import shutil
+import subprocess
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from kinetrack.data.frames import ExtractionReport, Gaps, extract_frames, read_frames
+from kinetrack.data.frames import ExtractionReport, extract_frames, read_frames
 from kinetrack.data.video import VideoError, open_video
 from kinetrack.errors import InputError
+from kinetrack.isolation import end_idle_children
 
-from factories import spoil_frame, write_audio, write_video
+from factories import (
+    draw_frames,
+    rewrap_video,
+    spoil_frame,
+    write_audio,
+    write_pictures,
+    write_video,
+)
 
 
-def extract(video: Path, archive: Path, *, gaps: Gaps = "keep") -> ExtractionReport:
-    return extract_frames(video, archive, gaps=gaps, jpeg_quality=95, jpeg_subsampling="4:4:4")
+def extract(video: Path, archive: Path, **settings: Any) -> ExtractionReport:
+    settings = {"gaps": "keep", "jpeg_quality": 95, "jpeg_subsampling": "4:4:4", **settings}
+    return extract_frames(video, archive, **settings)
+
+
+def counts_of(report: ExtractionReport) -> tuple[int, int, int, int]:
+    """Written, missing, repeated and corrupt frames."""
+    return (
+        report.num_frames,
+        report.missing_frames,
+        report.repeated_frames,
+        report.corrupt_frames,
+    )
 
 
 def members(archive: Path) -> list[bytes]:
@@ -56,29 +80,67 @@ def test_frames_look_like_the_decoded_ones(video: Path, archive: Path) -> None:
 
 def test_report_of_a_whole_video(tmp_path: Path, video: Path) -> None:
     report = extract(video, tmp_path / "a.zip")
-    assert report.header.promised_frames == 10
-    assert report[1:] == (10, 0, 0, 0)
+    assert report._replace(frames_sha256="") == ExtractionReport(
+        container="avi",
+        codec="mpeg4",
+        pixel_format="yuv420p",
+        width=64,
+        height=48,
+        rotation_deg=0,
+        fps=25.0,
+        promised_frames=10,
+        decoded_frames=10,
+        gap_frames=0,
+        repeated_frames=0,
+        num_frames=10,
+        missing_frames=0,
+        corrupt_frames=0,
+        video_sha256=hashlib.sha256(video.read_bytes()).hexdigest(),
+        frames_sha256="",
+        notes=(),
+    )
+    assert len(report.frames_sha256) == 64
+
+
+def test_child_process_gives_the_same_bytes_and_report(
+    tmp_path: Path, video: Path, archive: Path
+) -> None:
+    there = extract(video, tmp_path / "there.zip", stall_s=30)
+    assert there == extract(video, tmp_path / "here.zip")
+    assert (tmp_path / "there.zip").read_bytes() == archive.read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("suffix", "gaps", "counts"),
+    ("suffix", "gaps", "counts", "notes"),
     [
-        (".avi", "keep", (7, 3, 0, 0)),
-        (".avi", "repeat", (10, 0, 3, 0)),
-        (".mkv", "keep", (7, 3, 0, 0)),
-        (".mkv", "repeat", (10, 0, 3, 0)),
-        # An MP4 counts the frames that it holds: time stamps are not held against it.
-        (".mp4", "keep", (7, 0, 0, 0)),
-        (".mp4", "repeat", (10, 0, 3, 0)),
+        (".avi", "keep", (7, 3, 0, 0), ("3 of 10 frames missing",)),
+        (".avi", "repeat", (10, 0, 3, 0), ("3 frames repeated",)),
+        # These promise no number that holds the gap: time stamps are not held against them.
+        (".mkv", "keep", (7, 0, 0, 0), ("time stamps leave 3 places empty",)),
+        (".mkv", "repeat", (10, 0, 3, 0), ("3 frames repeated",)),
+        (".mp4", "keep", (7, 0, 0, 0), ("time stamps leave 3 places empty",)),
+        (".mp4", "repeat", (10, 0, 3, 0), ("3 frames repeated",)),
+        (".ts", "keep", (7, 0, 0, 0), ("time stamps leave 3 places empty",)),
     ],
 )
 def test_gap_is_kept_or_filled(
-    tmp_path: Path, suffix: str, gaps: Gaps, counts: tuple[int, ...]
+    tmp_path: Path, suffix: str, gaps: str, counts: tuple[int, ...], notes: tuple[str, ...]
 ) -> None:
-    path = write_video(tmp_path / f"a{suffix}", num_frames=10, gaps=[(3, 6)])
+    codec = "mpeg2video" if suffix == ".ts" else "mpeg4"
+    path = write_video(tmp_path / f"a{suffix}", num_frames=10, gaps=[(3, 6)], codec=codec)
     report = extract(path, tmp_path / "a.zip", gaps=gaps)
-    assert report[1:] == counts
+    assert counts_of(report) == counts
+    assert (report.decoded_frames, report.gap_frames) == (7, 3)
+    assert report.notes == notes
     assert len(members(tmp_path / "a.zip")) == report.num_frames
+
+
+def test_jumbled_times_are_no_gap_to_look_at(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=30, b_frames=2, codec="libx264")
+    report = extract(path, tmp_path / "a.zip")
+    assert report.gap_frames > 0
+    assert counts_of(report) == (30, 0, 0, 0)
+    assert report.notes == ()
 
 
 def test_gap_is_filled_with_the_frame_before_it(tmp_path: Path) -> None:
@@ -95,6 +157,7 @@ def test_truncated_video_is_missing_frames(tmp_path: Path) -> None:
     report = extract(path, tmp_path / "a.zip")
     assert report.missing_frames > 0
     assert report.num_frames + report.missing_frames == 60
+    assert report.notes[0] == f"{report.missing_frames} of 60 frames missing"
 
 
 @pytest.mark.parametrize("suffix", [".avi", ".mkv"])
@@ -104,7 +167,8 @@ def test_frame_that_cannot_be_decoded_is_corrupt_and_missing(
 ) -> None:
     path = spoil_frame(write_video(tmp_path / f"a{suffix}", num_frames=10), number)
     report = extract(path, tmp_path / "a.zip")
-    assert report[1:] == (9, 1, 0, 1)
+    assert counts_of(report) == (9, 1, 0, 1)
+    assert report.notes == ("1 of 10 frames missing", "1 corrupt frame")
 
 
 @pytest.mark.parametrize("old", [None, b"old"])
@@ -126,10 +190,162 @@ def test_header_without_a_picture_writes_no_archive(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.avi"]
 
 
-def test_gap_of_minutes_is_refused(tmp_path: Path) -> None:
+def test_gap_of_minutes_is_not_filled(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", num_frames=2000, width=16, height=16, gaps=[(1, 1999)])
-    with pytest.raises(VideoError, match="gap of 1998 frames"):
+    with pytest.raises(VideoError, match=r"time stamps that leave a gap of 1998 frames.* keep"):
         extract(path, tmp_path / "a.zip", gaps="repeat")
+    report = extract(path, tmp_path / "a.zip", gaps="keep")
+    assert (report.num_frames, report.gap_frames) == (2, 1998)
+
+
+def test_many_gaps_do_not_fill_the_disk(tmp_path: Path) -> None:
+    gaps = [(start, start + 99) for start in range(1, 4000, 100)]
+    path = write_video(tmp_path / "a.mkv", num_frames=4000, width=16, height=16, gaps=gaps)
+    with pytest.raises(VideoError, match="time stamps that leave a gap of 99 frames"):
+        extract(path, tmp_path / "a.zip", gaps="repeat")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.mkv"]
+    assert extract(path, tmp_path / "a.zip").notes[-1] == "variable frame rate"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("suffix", [".avi", ".mkv", ".mp4"])
+@pytest.mark.parametrize("gaps", [[], [(3, 6)], [(1, 2), (5, 9), (20, 21)]])
+def test_repeat_gives_as_many_frames_as_ffmpeg(
+    tmp_path: Path, suffix: str, gaps: list[tuple[int, int]]
+) -> None:
+    path = write_video(tmp_path / f"a{suffix}", num_frames=30, gaps=gaps)
+    command = ["ffmpeg", "-v", "error", "-i", str(path), "frame_%04d.jpg"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    report = extract(path, tmp_path / "a.zip", gaps="repeat")
+    assert report.num_frames == len(list(tmp_path.glob("frame_*.jpg")))
+
+
+def test_one_frame_is_noted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=1)
+    assert extract(path, tmp_path / "a.zip").notes == ("one frame",)
+
+
+def test_turned_frames_have_the_size_of_the_index(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=4)
+    turned = rewrap_video(path, tmp_path / "b.mp4", rotation_deg=90)
+    report = extract(turned, tmp_path / "b.zip")
+    assert (report.width, report.height, report.rotation_deg, report.notes) == (48, 64, 90, ())
+    assert {image.size for image in read_frames(tmp_path / "b.zip", range(4))} == {(48, 64)}
+
+
+def test_other_turn_is_noted(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", num_frames=4)
+    turned = rewrap_video(path, tmp_path / "b.mp4", rotation_deg=45)
+    report = extract(turned, tmp_path / "b.zip")
+    assert report.notes == ("asks for a turn by 45 degrees, left as it is",)
+
+
+def test_change_of_size_is_noted(tmp_path: Path) -> None:
+    images = [*draw_frames(3, width=64, height=48), *draw_frames(3, width=32, height=48)]
+    path = write_pictures(tmp_path / "a.avi", images, times_ms=[0, 40, 80, 120, 160, 200])
+    report = extract(path, tmp_path / "a.zip")
+    assert (report.num_frames, report.width, report.height) == (6, 64, 48)
+    assert "frame size changes" in report.notes
+    sizes = [image.size for image in read_frames(tmp_path / "a.zip", range(6))]
+    assert sizes == [(64, 48)] * 3 + [(32, 48)] * 3
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".mov"])
+def test_same_frames_in_another_container_have_the_same_hash(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=12)
+    copy = rewrap_video(path, tmp_path / f"b{suffix}")
+    original, wrapped = extract(path, tmp_path / "a.zip"), extract(copy, tmp_path / "b.zip")
+    assert original.frames_sha256 == wrapped.frames_sha256
+    assert original.video_sha256 != wrapped.video_sha256
+
+
+def test_repeated_frames_do_not_count_in_the_hash(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=12, gaps=[(4, 6)])
+    kept = extract(path, tmp_path / "a.zip", gaps="keep")
+    filled = extract(path, tmp_path / "b.zip", gaps="repeat")
+    assert kept.frames_sha256 == filled.frames_sha256
+
+
+@pytest.mark.parametrize("other", [{"num_frames": 11}, {"height": 40}, {"gaps": [(4, 5)]}])
+def test_other_frames_have_another_hash(tmp_path: Path, video: Path, other: dict[str, Any]) -> None:
+    path = write_video(tmp_path / "a.avi", **{"num_frames": 10, **other})
+    reports = [extract(video, tmp_path / "a.zip"), extract(path, tmp_path / "b.zip")]
+    assert reports[0].frames_sha256 != reports[1].frames_sha256
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4", ".mkv"])
+def test_segment_from_end_to_end_is_the_whole(tmp_path: Path, suffix: str) -> None:
+    path = write_video(tmp_path / f"a{suffix}", num_frames=20)
+    whole = extract(path, tmp_path / "a.zip")
+    segment = extract(path, tmp_path / "b.zip", start_s=0.0, end_s=0.8)
+    assert segment._replace(promised_frames=whole.promised_frames) == whole
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+
+
+def test_segments_of_one_video_share_its_hash_and_not_that_of_the_frames(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=20)
+    reports = [
+        extract(path, tmp_path / "a.zip", start_s=start_s, end_s=start_s + 0.4)
+        for start_s in (0.0, 0.4)
+    ]
+    assert reports[0].video_sha256 == reports[1].video_sha256
+    assert reports[0].frames_sha256 != reports[1].frames_sha256
+    assert [counts_of(report) for report in reports] == [(10, 0, 0, 0)] * 2
+
+
+def test_segment_over_the_end_misses_frames(tmp_path: Path, video: Path) -> None:
+    report = extract(video, tmp_path / "a.zip", start_s=0.2, end_s=0.6)
+    assert counts_of(report) == (5, 5, 0, 0)
+    assert report.notes == ("5 of 10 frames missing",)
+
+
+@pytest.mark.parametrize("stall_s", [None, 30])
+def test_segment_behind_the_end_is_broken(
+    tmp_path: Path, video: Path, stall_s: float | None
+) -> None:
+    with pytest.raises(VideoError, match=r"nothing at 9\.5 s: the video ends at 0\.4 s"):
+        extract(video, tmp_path / "a.zip", start_s=9.5, end_s=9.9, stall_s=stall_s)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_video(tmp_path / "a.avi", num_frames=5)
+
+    def append(*_: object) -> bytes:
+        with path.open("ab") as file:
+            file.write(b"more")
+        return small_jpeg()
+
+    monkeypatch.setattr("kinetrack.data.frames._encode_jpeg", append)
+    with pytest.raises(VideoError, match=r"^changed while it was read$"):
+        extract(path, tmp_path / "a.zip")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.avi"]
+
+
+def test_decoder_that_is_ended_leaves_nothing_behind(tmp_path: Path, video: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"old")
+    with pytest.raises(VideoError, match="gave no frame for 1e-06 s"):
+        extract(video, tmp_path / "a.zip", stall_s=1e-6)
+    assert [entry.read_bytes() for entry in tmp_path.iterdir()] == [b"old"]
+
+
+@pytest.mark.parametrize("stall_s", [None, 30])
+def test_full_disk_is_no_fault_of_the_video(
+    tmp_path: Path, video: Path, stall_s: float | None
+) -> None:
+    end_idle_children()  # a new one inherits the limit
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            extract(video, tmp_path / "a.zip", stall_s=stall_s)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        end_idle_children()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_frames_are_read_in_the_order_asked_for(archive: Path) -> None:

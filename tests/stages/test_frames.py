@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 
 from kinetrack.data.index import INDEX_NAME, FramesRow, read_index
@@ -6,6 +8,8 @@ from kinetrack.stages.frames import FramesParams, extract_all, summarise
 
 from factories import FRAMES_PARAMS as PARAMS
 from factories import write_data_set, write_video
+
+SKIP = PARAMS.model_copy(update={"on_broken": "skip"})
 
 
 @pytest.fixture
@@ -34,18 +38,125 @@ def test_a_broken_clip_ends_the_stage_and_leaves_what_was_there(videos, tmp_path
 
 def test_a_broken_clip_is_named_in_the_index_when_skipped(videos, tmp_path):
     (videos / "Run/v_Run_g01_c01.avi").write_bytes(b"")
-    params = PARAMS.model_copy(update={"on_broken": "skip"})
-    rows = extract_all(params, videos=videos, frames=tmp_path / "frames")
+    rows = extract_all(SKIP, videos=videos, frames=tmp_path / "frames")
     [broken] = [row for row in rows if row.status == "broken"]
     assert broken.clip == "v_Run_g01_c01"
     assert f"Run/v_Run_g01_c01: {broken.reason}" in summarise(rows)
     assert not (tmp_path / "frames/Run/v_Run_g01_c01.zip").exists()
 
 
+def test_a_whole_clip_fills_every_column(videos, tmp_path):
+    row = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")[0]
+    content = (videos / "Jump/v_Jump_g01_c01.avi").read_bytes()
+    assert row == FramesRow(
+        clip="v_Jump_g01_c01",
+        label="Jump",
+        group="01",
+        official="",
+        video="Jump/v_Jump_g01_c01.avi",
+        start_s=None,
+        end_s=None,
+        container="avi",
+        codec="mpeg4",
+        pixel_format="yuv420p",
+        width=64,
+        height=48,
+        rotation_deg=0,
+        fps=25.0,
+        promised_frames=8,
+        decoded_frames=8,
+        gap_frames=0,
+        repeated_frames=0,
+        num_frames=8,
+        missing_frames=0,
+        corrupt_frames=0,
+        video_sha256=hashlib.sha256(content).hexdigest(),
+        frames_sha256=row.frames_sha256,
+        status="ok",
+        reason="",
+    )
+    assert len(row.frames_sha256) == 64
+
+
+def test_a_broken_clip_states_what_is_known_of_it(videos, tmp_path):
+    (videos / "Jump/v_Jump_g01_c01.avi").write_bytes(b"")
+    row = extract_all(SKIP, videos=videos, frames=tmp_path / "frames")[0]
+    assert (row.clip, row.video, row.group) == ("v_Jump_g01_c01", "Jump/v_Jump_g01_c01.avi", "01")
+    assert (row.num_frames, row.width, row.frames_sha256) == (0, 0, "")
+
+
 def test_a_gap_is_told(videos, tmp_path):
     write_video(videos / "Run/v_Run_g01_c01.avi", num_frames=20, gaps=[(5, 9)])
     rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
-    assert "Run/v_Run_g01_c01: 4 missing of 16 frames" in summarise(rows)
+    assert [row.status for row in rows] == ["ok", "ok", "flagged", "ok"]
+    assert summarise(rows).splitlines() == [
+        "frames: 4 clips, 40 frames",
+        "  Run/v_Run_g01_c01: 4 of 20 frames missing",
+    ]
+
+
+def test_segments_of_a_manifest_are_clips(tmp_path):
+    write_video(tmp_path / "videos/day/one.mp4", num_frames=50)
+    (tmp_path / "videos/manifest.csv").write_text(
+        "path,label,group,official,start_s,end_s\n"
+        "day/one.mp4,Run,a,train,0,1\n"
+        "day/one.mp4,Jump,b,test,1,2.4\n"
+        "day/one.mp4,Jump,b,test,7,8\n"
+    )
+    rows = extract_all(SKIP, videos=tmp_path / "videos", frames=tmp_path / "frames")
+    assert [(row.label, row.clip, row.num_frames, row.missing_frames) for row in rows] == [
+        ("Jump", "one_00001000_00002400", 25, 10),
+        ("Jump", "one_00007000_00008000", 0, 0),
+        ("Run", "one_00000000_00001000", 25, 0),
+    ]
+    assert [row.status for row in rows] == ["flagged", "broken", "ok"]
+    assert rows[1].reason == "has nothing at 7 s: the video ends at 2.0 s"
+    assert [(row.official, row.video, row.start_s) for row in rows[:1]] == [
+        ("test", "day/one.mp4", 1.0)
+    ]
+    assert read_index(tmp_path / "frames" / INDEX_NAME, FramesRow, remedy="") == rows
+
+
+def test_without_a_group_pattern_each_clip_is_a_group(videos, tmp_path):
+    params = PARAMS.model_copy(update={"group_pattern": None})
+    rows = extract_all(params, videos=videos, frames=tmp_path / "frames")
+    assert len({row.group for row in rows}) == len(rows) == 4
+
+
+def test_a_decoder_that_hangs_breaks_its_clip_only_and_leaves_nothing(videos, tmp_path):
+    params = SKIP.model_copy(update={"max_stall_s": 1e-6})
+    rows = extract_all(params, videos=videos, frames=tmp_path / "frames")
+    assert {(row.status, row.reason) for row in rows} == {("broken", "gave no frame for 1e-06 s")}
+    assert [path.name for path in (tmp_path / "frames").rglob("*") if path.is_file()] == [
+        INDEX_NAME
+    ]
+    with pytest.raises(InputError, match=r"gave no frame for 1e-06 s, found 4 such clips"):
+        extract_all(
+            params.model_copy(update={"on_broken": "fail"}),
+            videos=videos,
+            frames=tmp_path / "frames",
+        )
+    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
+    assert {row.status for row in rows} == {"ok"}
+
+
+@pytest.mark.slow
+def test_workers_give_the_same_bytes_as_one_process(videos, tmp_path, monkeypatch):
+    extract_all(PARAMS, videos=videos, frames=tmp_path / "one")
+    monkeypatch.setenv("KINETRACK_WORKERS", "2")
+    extract_all(PARAMS, videos=videos, frames=tmp_path / "two")
+    contents = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.*")}
+        for folder in (tmp_path / "one", tmp_path / "two")
+    ]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 5
+
+
+@pytest.mark.parametrize("limit", [0, -1, "60", float("inf")])
+def test_the_limit_of_a_stall_is_a_positive_number(limit):
+    with pytest.raises(ValueError, match="max_stall_s"):
+        FramesParams(**{**PARAMS.model_dump(), "max_stall_s": limit})
 
 
 @pytest.mark.parametrize("classes", [0, -1, True, "some", [], 2.5])

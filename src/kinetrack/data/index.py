@@ -5,8 +5,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, NonNegativeInt, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    ValidationError,
+)
 
+from kinetrack.data.names import Name
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv, write_csv
 
@@ -15,19 +23,13 @@ Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 
 
-def check_name(name: str) -> str:
-    """Return a class or clip name that is safe as one part of a path.
-
-    Raises:
-        ValueError: it is empty, a dot name, no UTF-8, or holds a separator or a NUL byte.
-    """
-    name.encode()  # bytes that are no UTF-8 come from the file system as lone surrogates
-    if name in ("", ".", "..") or any(char in name for char in "/\\\0"):
-        raise ValueError(f"{name!r} is no plain file name")
-    return name
+def _blank_is_none(value: object) -> object:
+    return None if value == "" else value
 
 
-Name = Annotated[str, AfterValidator(check_name)]
+Seconds = Annotated[
+    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_blank_is_none)
+]
 
 
 class Row(BaseModel):
@@ -37,25 +39,56 @@ class Row(BaseModel):
 
 
 class FramesRow(Row):
-    """What the stage `frames` found in one clip; counts in frames, sizes in pixels."""
+    """What the stage `frames` found in one clip; counts in frames, sizes in pixels.
+
+    `video` is the path below the data set's folder, with the segment [start_s, end_s) of it that
+    the clip is. `official` names the side that the collection's authors gave it, one word a fold.
+    `gap_frames` are the places that the time stamps leave empty; `missing_frames` what the file
+    promised beyond `num_frames`, the frames written. A clip is "flagged" that can be used but is
+    not as one would expect, for the `reason`; a "broken" one gave no frame.
+    """
 
     clip: Name
     label: Name
     group: str
+    official: str
+    video: str
+    start_s: Seconds
+    end_s: Seconds
+    container: str
+    codec: str
+    pixel_format: str
     width: NonNegativeInt
     height: NonNegativeInt
+    rotation_deg: int
     fps: float
-    num_frames: NonNegativeInt
     promised_frames: NonNegativeInt
-    missing_frames: NonNegativeInt
+    decoded_frames: NonNegativeInt
+    gap_frames: NonNegativeInt
     repeated_frames: NonNegativeInt
+    num_frames: NonNegativeInt
+    missing_frames: NonNegativeInt
     corrupt_frames: NonNegativeInt
-    status: Literal["ok", "broken"]
+    video_sha256: str
+    frames_sha256: str
+    status: Literal["ok", "flagged", "broken"]
+    reason: str
+
+
+class DroppedRow(Row):
+    """A clip that no side holds, and why."""
+
+    clip: Name
+    label: Name
+    side: Side
     reason: str
 
 
 class TensorsRow(Row):
-    """One packed clip; `stretched` says that it had fewer frames than the window."""
+    """One packed clip; `stretched` says that it had fewer frames than the window.
+
+    `frames_sha256` is of the clip's decoded frames, `sha256` of the file of its tensor.
+    """
 
     clip: Name
     label: Name
@@ -63,6 +96,7 @@ class TensorsRow(Row):
     side: Side
     num_frames: NonNegativeInt
     stretched: bool
+    frames_sha256: str
     sha256: str
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from kinetrack.data.clips import Clip, list_clips, list_ignored
-from kinetrack.data.frames import Gaps, Subsampling, extract_frames
+from kinetrack.data.frames import ExtractionReport, Gaps, Subsampling, extract_frames
 from kinetrack.data.index import INDEX_NAME, FramesRow, write_index
 from kinetrack.data.video import VideoError
 from kinetrack.errors import InputError
@@ -18,14 +18,17 @@ from kinetrack.parallel import map_clips
 from kinetrack.params import Section, load_section
 from kinetrack.stages.door import run
 
+Status = Literal["ok", "flagged", "broken"]
+
 
 class FramesParams(Section):
     """Section `frames` of params.yaml."""
 
     classes: PositiveInt | Literal["all"] | Annotated[list[str], Field(min_length=1)]
     """How many of the sorted class names, from the front; or their list; or "all"."""
-    group_pattern: str
-    """Regular expression; its first group, searched in a file name, is the clip's group."""
+    group_pattern: str | None
+    """Regular expression; its first group, searched in a file name, is the clip's group. With
+    null, each clip is a group of its own."""
     gaps: Gaps
     """With "repeat", fill a gap in the time stamps with the frame before it, as ffmpeg does."""
     jpeg_quality: Annotated[int, Field(ge=1, le=100)]
@@ -34,10 +37,15 @@ class FramesParams(Section):
     """Resolution of the colours."""
     on_broken: Literal["fail", "skip"]
     """What to do about a file that gives no frame: end, or go on and name it in the index."""
+    max_stall_s: PositiveFloat
+    """A decoder that gets no further for so many seconds is ended, and the clip is broken. The
+    length of a video does not matter."""
 
     @field_validator("group_pattern")
     @classmethod
-    def _has_a_group(cls, pattern: str) -> str:
+    def _has_a_group(cls, pattern: str | None) -> str | None:
+        if pattern is None:
+            return None
         try:
             groups = re.compile(pattern).groups
         except re.error as error:
@@ -56,7 +64,7 @@ def extract_all(params: FramesParams, *, videos: Path, frames: Path) -> list[Fra
     """
     clips = list_clips(videos, classes=params.classes, group_pattern=params.group_pattern)
     with atomic_folder(frames) as folder:
-        extract = partial(_extract_clip, params=params, folder=folder)
+        extract = partial(_extract_clip, params=params, videos=videos, folder=folder)
         rows = map_clips(extract, clips, description="frames")
         if params.on_broken == "fail":
             _refuse_broken(clips, rows)
@@ -64,7 +72,7 @@ def extract_all(params: FramesParams, *, videos: Path, frames: Path) -> list[Fra
     return rows
 
 
-def _extract_clip(clip: Clip, *, params: FramesParams, folder: Path) -> FramesRow:
+def _extract_clip(clip: Clip, *, params: FramesParams, videos: Path, folder: Path) -> FramesRow:
     try:
         report = extract_frames(
             clip.path,
@@ -72,40 +80,31 @@ def _extract_clip(clip: Clip, *, params: FramesParams, folder: Path) -> FramesRo
             gaps=params.gaps,
             jpeg_quality=params.jpeg_quality,
             jpeg_subsampling=params.jpeg_subsampling,
+            start_s=clip.start_s,
+            end_s=clip.end_s,
+            stall_s=params.max_stall_s,
         )
     except VideoError as error:
-        return _broken_row(clip, reason=str(error))
+        return _to_row(clip, ExtractionReport(), videos, status="broken", reason=str(error))
+    status: Status = "flagged" if report.notes else "ok"
+    return _to_row(clip, report, videos, status=status, reason="; ".join(report.notes))
+
+
+def _to_row(
+    clip: Clip, report: ExtractionReport, videos: Path, *, status: Status, reason: str
+) -> FramesRow:
+    found = report._asdict()
+    del found["notes"]
     return FramesRow(
         clip=clip.name,
         label=clip.label,
         group=clip.group,
-        width=report.header.width,
-        height=report.header.height,
-        fps=round(report.header.fps, 3),
-        num_frames=report.num_frames,
-        promised_frames=report.header.promised_frames,
-        missing_frames=report.missing_frames,
-        repeated_frames=report.repeated_frames,
-        corrupt_frames=report.corrupt_frames,
-        status="ok",
-        reason="",
-    )
-
-
-def _broken_row(clip: Clip, *, reason: str) -> FramesRow:
-    return FramesRow(
-        clip=clip.name,
-        label=clip.label,
-        group=clip.group,
-        width=0,
-        height=0,
-        fps=0.0,
-        num_frames=0,
-        promised_frames=0,
-        missing_frames=0,
-        repeated_frames=0,
-        corrupt_frames=0,
-        status="broken",
+        official=clip.official,
+        video=clip.path.relative_to(videos).as_posix(),
+        start_s=clip.start_s,
+        end_s=clip.end_s,
+        **found,
+        status=status,
         reason=reason,
     )
 
@@ -123,20 +122,10 @@ def _refuse_broken(clips: list[Clip], rows: list[FramesRow]) -> None:
 
 
 def summarise(rows: list[FramesRow]) -> str:
-    """One line on what was extracted, and one for each clip that is not as it promised."""
+    """One line on what was extracted, and one for each clip that a person should look at."""
     lines = [f"frames: {len(rows)} clips, {sum(row.num_frames for row in rows)} frames"]
-    lines += [f"  {row.label}/{row.clip}: {note}" for row in rows if (note := _note(row))]
+    lines += [f"  {row.label}/{row.clip}: {row.reason}" for row in rows if row.status != "ok"]
     return "\n".join(lines)
-
-
-def _note(row: FramesRow) -> str:
-    counts = {
-        "missing": row.missing_frames,
-        "repeated": row.repeated_frames,
-        "corrupt": row.corrupt_frames,
-    }
-    notes = [f"{count} {kind}" for kind, count in counts.items() if count]
-    return row.reason or (f"{', '.join(notes)} of {row.num_frames} frames" if notes else "")
 
 
 def main(videos: Path, frames: Path) -> None:
