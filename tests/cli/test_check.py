@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from kinetrack.cli.check import check_project
+from kinetrack.data.manifest import ManifestRow, write_manifest
 from kinetrack.errors import InputError
 
 from factories import write_data_set, write_video
@@ -82,7 +83,10 @@ def test_the_sample_needs_no_files(root):
         ({"frames": {"classes": 9}}, "has too few classes.*2 class folders"),
         ({"frames": {"classes": ["Fly"]}}, "has no class folder Fly"),
         ({"frames": {"group_pattern": r"_x(\d+)"}}, "has no group in its name"),
-        ({"split": {"train_groups": 3}}, "leaves no group for the test"),
+        (
+            {"split": {"train_groups": 3}},
+            r"data/videos/mine: leaves the test side empty, found at most 3 groups",
+        ),
         ({"split": {"val_groups": 0}}, r"train\.watch names val, but split\.val_groups is 0"),
         ({"split": {"val_groups": 2}}, "val_groups should be less than train_groups"),
         ({"pack": {"num_frames": 9}}, r"avi: is shorter than the window, found 8 frames"),
@@ -101,6 +105,101 @@ def test_what_a_stage_would_stumble_over_is_named(root, changes, message):
     with pytest.raises(InputError, match=message) as caught:
         check_project(root)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("split", "message"),
+    [
+        (
+            {"strategy": "ratio", "test_share": 0.1},
+            r"mine: leaves the .* side empty, found 6 clips",
+        ),
+        (
+            {"strategy": "kfold", "folds": 4},
+            r"split\.folds: is more than there are groups, found 4",
+        ),
+        ({"strategy": "kfold", "folds": 2, "fold": 3}, "fold should be at most folds"),
+        ({"strategy": "official", "fold": 4}, r"split\.fold: is no official fold"),
+        ({"strategy": "official", "fold": 1}, "Jump: is a class without a usable training clip"),
+        (
+            {"strategy": "ratio", "val_share": 0.0},
+            r"train\.watch names val, but split\.val_share is",
+        ),
+        ({"unit": "clip"}, "unit clip is for ratio and kfold"),
+    ],
+)
+def test_a_strategy_that_does_not_fit_is_named_before_dvc_starts(root, split, message):
+    set_params(root, split=split)
+    with pytest.raises(InputError, match=message):
+        check_project(root)
+
+
+def write_manifest_of_sides(root, sides):
+    """Give each group its official side; `sides` are by group."""
+    videos = sorted((root / "data/videos/mine").rglob("*.avi"))
+    rows = [
+        ManifestRow(path=f"{path.parent.name}/{path.name}", label=path.parent.name)
+        for path in videos
+    ]
+    rows = [row.model_copy(update={"official": sides[row.path[-9:-8]]}) for row in rows]
+    write_manifest(root / "data/videos/mine/manifest.csv", rows)
+
+
+def test_official_sides_of_a_manifest_are_checked(root):
+    write_manifest_of_sides(root, {"1": "train", "2": "val", "3": "test"})
+    set_params(root, split={"strategy": "official", "val_share": 0.0})
+    check_project(root)
+    write_manifest_of_sides(root, {"1": "train", "2": "train", "3": "test"})
+    with pytest.raises(InputError, match=r"train\.watch names val, but split\.val_share is 0"):
+        check_project(root)
+    write_manifest_of_sides(root, {"1": "train", "2": "", "3": "test"})
+    with pytest.raises(InputError, match="Jump/v_Jump_g02_c01: has no official side"):
+        check_project(root)
+
+
+def test_a_class_that_a_side_lacks_is_told(root):
+    shutil.rmtree(root / "data/videos/mine/Jump")
+    write_data_set(root / "data/videos/mine", labels=("Jump",), groups=2)
+    assert check_project(root).splitlines()[1:] == ["  test has no clip of Jump"]
+
+
+@pytest.mark.parametrize(
+    "split",
+    [
+        {"strategy": "official"},
+        {"strategy": "ratio"},
+        {"strategy": "kfold"},
+        {"strategy": "kfold", "unit": "clip"},
+    ],
+)
+def test_every_strategy_fits_the_sample(root, split):
+    shutil.copyfile(PRESETS / "sample.yaml", root / "params.yaml")
+    set_params(root, split=split)
+    assert check_project(root).endswith("data set sample is generated")
+
+
+def test_without_a_pattern_each_clip_is_a_group(root):
+    set_params(root, frames={"group_pattern": None})
+    check_project(root)
+    set_params(
+        root, dataset="sample", split={"strategy": "kfold", "folds": 301}, sample={"groups": 25}
+    )
+    with pytest.raises(
+        InputError, match=r"split\.folds: is more .*found 301, expected at most 300"
+    ):
+        check_project(root)
+
+
+def test_a_segment_shorter_than_the_window_is_refused(root):
+    row = ManifestRow(path="Jump/v_Jump_g01_c01.avi", label="Jump", end_s=0.2)
+    rows = [
+        ManifestRow(path=f"{label}/v_{label}_g0{group}_c01.avi", label=label)
+        for label in ("Jump", "Walk")
+        for group in (1, 2, 3)
+    ]
+    write_manifest(root / "data/videos/mine/manifest.csv", [row, *rows[1:]])
+    with pytest.raises(InputError, match=r"c01\.avi: is shorter than the window, found 5 frames"):
+        check_project(root)
 
 
 def test_an_empty_class_is_named(root):

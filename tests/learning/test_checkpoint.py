@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import (
     CARD_NAME,
+    TRAINED_NAME,
     WEIGHTS_NAME,
     load_model,
     read_card,
+    read_trained_on,
     save_model,
     to_channels_last,
 )
@@ -66,8 +68,59 @@ def test_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
         assert (tmp_path / "again" / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_folder_holds_weights_and_card_alone(folder: Path) -> None:
-    assert sorted(path.name for path in folder.iterdir()) == [CARD_NAME, WEIGHTS_NAME]
+def test_folder_holds_weights_card_and_training_clips_alone(folder: Path) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [CARD_NAME, TRAINED_NAME, WEIGHTS_NAME]
+
+
+CLIPS = [f"{number:064x}" for number in (3, 1, 2)]
+
+
+def test_model_knows_the_clips_that_it_was_trained_on(tmp_path: Path) -> None:
+    card = save_model(tmp_path, build(), model_card(), trained_on=CLIPS)
+    assert read_trained_on(tmp_path, card) == set(CLIPS)
+    assert read_card(tmp_path) == card
+    assert (tmp_path / TRAINED_NAME).read_text().split() == sorted(CLIPS)
+
+
+def test_order_of_the_training_clips_does_not_change_the_bytes(tmp_path: Path) -> None:
+    for name, clips in (("a", CLIPS), ("b", [*reversed(CLIPS), CLIPS[0]])):
+        save_model(tmp_path / name, build(), model_card(), trained_on=clips)
+    for file in (CARD_NAME, TRAINED_NAME):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+def test_model_of_ten_thousand_clips_stays_small_and_readable(tmp_path: Path) -> None:
+    clips = [f"{number:064x}" for number in range(10_000)]
+    save_model(tmp_path, build(), model_card(), trained_on=clips)
+    assert len((tmp_path / CARD_NAME).read_text().splitlines()) < 40
+    assert (tmp_path / TRAINED_NAME).stat().st_size == 650_000
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda path: path.write_text(""), "is damaged"),
+        (lambda path: path.write_bytes(pickle.dumps(CLIPS)), "is damaged"),
+        (Path.unlink, "cannot be read"),
+    ],
+)
+def test_damaged_list_of_training_clips_is_named(
+    tmp_path: Path, damage: Callable[[Path], object], reason: str
+) -> None:
+    card = save_model(tmp_path, build(), model_card(), trained_on=CLIPS)
+    damage(tmp_path / TRAINED_NAME)
+    with pytest.raises(InputError, match=rf"trained_on\.txt: {reason}.* -> dvc repro"):
+        read_trained_on(tmp_path, card)
+
+
+@pytest.mark.parametrize("field", ["split_fingerprint", "trained_sha256"])
+def test_card_of_a_model_without_memory_is_refused(folder: Path, field: str) -> None:
+    values = json.loads((folder / CARD_NAME).read_text())
+    del values[field]
+    (folder / CARD_NAME).write_text(json.dumps(values))
+    with pytest.raises(InputError, match=rf"is no model card, found {field}: Field required"):
+        load_model(folder)
 
 
 def test_card_says_what_the_weights_are(folder: Path) -> None:

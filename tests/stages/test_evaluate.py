@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write_model(path, **card):
+def write_model(path, *, trained_on=(), **card):
     described = model_card(**card)
     torch.manual_seed(0)
     model = build_model(
@@ -31,7 +32,7 @@ def write_model(path, **card):
         num_frames=described.clip.num_frames,
         size_px=described.clip.size_px,
     )
-    save_model(path, model, described)
+    save_model(path, model, described, trained_on=trained_on)
 
 
 def evaluate(folder):
@@ -93,3 +94,41 @@ def test_a_damaged_model_is_refused_and_old_reports_stay(folder):
     with pytest.raises(InputError, match=r"weights\.safetensors: is damaged.*dvc pull"):
         evaluate(folder)
     assert (folder / "reports/metrics.json").read_bytes() == before
+
+
+def content_of(folder, side):
+    """The checksums of the frames of a side's clips."""
+    rows = read_csv(folder / "tensors/index.csv")
+    return [row["frames_sha256"] for row in rows if row["side"] == side]
+
+
+def test_a_model_that_was_trained_on_a_test_clip_is_refused(folder):
+    write_model(folder / "model", trained_on=content_of(folder, "test")[1:])
+    message = (
+        r"model: was trained on clips that are test clips here, "
+        r"found 5 of 6, the first: Jump/v_Jump_g03_c02"
+    )
+    with pytest.raises(InputError, match=message):
+        evaluate(folder)
+    assert not (folder / "reports").exists()
+
+
+def test_a_model_of_another_fold_is_refused(folder):
+    write_model(folder / "model", trained_on=content_of(folder, "train"))
+    index = folder / "tensors/index.csv"
+    swapped = {",train,": ",test,", ",test,": ",train,"}
+    index.write_text(re.sub(",(train|test),", lambda found: swapped[found[0]], index.read_text()))
+    with pytest.raises(InputError, match=r"was trained on clips that are test clips.*6 of 6"):
+        evaluate(folder)
+
+
+def test_a_model_of_the_training_clips_is_judged(folder):
+    trained_on = content_of(folder, "train") + content_of(folder, "val")
+    write_model(folder / "model", trained_on=trained_on)
+    assert evaluate(folder).metrics["num_clips"] == 6
+
+
+def test_a_model_that_forgot_its_clips_is_refused(folder):
+    (folder / "model/trained_on.txt").write_text("0" * 64 + "\n")
+    with pytest.raises(InputError, match=r"trained_on\.txt: is damaged.*dvc pull"):
+        evaluate(folder)

@@ -1,10 +1,13 @@
+import json
+
 import pytest
 
-from kinetrack.data.index import INDEX_NAME, TensorsRow, read_index
+from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, write_index
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import load_clip
 from kinetrack.errors import InputError
 from kinetrack.files import write_json
+from kinetrack.splitting.splits import write_split
 from kinetrack.stages.frames import extract_all
 from kinetrack.stages.tensors import pack_all, summarise
 
@@ -23,9 +26,12 @@ def frames(tmp_path):
     return tmp_path / "frames"
 
 
-def pack(tmp_path, frames, *, geometry=GEOMETRY, train=CLIPS[:1], test=CLIPS[1:]):
-    split = {"rule": {}, "labels": ["Jump"], "train": train, "val": [], "test": test}
-    write_json(tmp_path / "split.json", split)
+def pack(tmp_path, frames, *, geometry=GEOMETRY, **edits):
+    """Pack by a split with the first clip on the train side; `edits` are made by hand."""
+    rows = read_index(frames / INDEX_NAME, FramesRow, remedy="")
+    write_split(tmp_path / "split.json", list(zip(rows, ("train", "test"), strict=True)), rule={})
+    edited = json.loads((tmp_path / "split.json").read_text()) | edits
+    write_json(tmp_path / "split.json", edited)
     return pack_all(
         geometry, frames=frames, split=tmp_path / "split.json", tensors=tmp_path / "tensors"
     )
@@ -38,6 +44,8 @@ def test_every_clip_of_the_split_is_packed(tmp_path, frames):
         ("test", "v_Jump_g02_c01"),
     ]
     assert read_index(tmp_path / "tensors" / INDEX_NAME, TensorsRow, remedy="") == rows
+    decoded = read_index(frames / INDEX_NAME, FramesRow, remedy="")
+    assert [row.frames_sha256 for row in rows] == [row.frames_sha256 for row in decoded]
     load_clip(tmp_path / "tensors/train/Jump/v_Jump_g01_c01.pt", num_frames=8, size_px=24)
 
 
@@ -55,6 +63,51 @@ def test_a_short_clip_is_refused_or_stretched_and_named(tmp_path, frames):
 def test_a_split_that_names_another_clip_is_refused(tmp_path, frames):
     with pytest.raises(InputError, match="names clip Jump/other that has no frames"):
         pack(tmp_path, frames, test=["Jump/other"])
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        {"train": [], "test": CLIPS},
+        {"train": CLIPS[:1], "test": []},
+        {"train": CLIPS[1:], "test": CLIPS[:1]},
+        {"fingerprint": "0" * 64},
+    ],
+)
+def test_a_split_edited_by_hand_is_refused(tmp_path, frames, edits):
+    change_row(frames, 1, label="Jump", frames_sha256="a" * 64)
+    with pytest.raises(InputError, match=r"split\.json: is of other frames, or was edited by hand"):
+        pack(tmp_path, frames, **edits)
+    assert not (tmp_path / "tensors").exists()
+
+
+def change_row(frames, place, **values):
+    rows = read_index(frames / INDEX_NAME, FramesRow, remedy="")
+    rows[place] = rows[place].model_copy(update=values)
+    write_index(frames / INDEX_NAME, FramesRow, rows)
+
+
+def test_a_split_of_frames_that_have_changed_since_is_refused(tmp_path, frames):
+    pack(tmp_path, frames)
+    change_row(frames, 0, frames_sha256="a" * 64)
+    with pytest.raises(InputError, match=r"split\.json: is of other frames.*dvc repro -f split"):
+        pack_all(
+            GEOMETRY,
+            frames=frames,
+            split=tmp_path / "split.json",
+            tensors=tmp_path / "tensors",
+        )
+
+
+def test_a_flagged_clip_is_packed(tmp_path, frames):
+    change_row(frames, 0, status="flagged", reason="odd")
+    assert len(pack(tmp_path, frames)) == 2
+
+
+def test_a_split_that_names_a_broken_clip_is_refused(tmp_path, frames):
+    change_row(frames, 0, status="broken", reason="no video")
+    with pytest.raises(InputError, match=rf"names clip {CLIPS[0]} that has no frames"):
+        pack(tmp_path, frames)
 
 
 def test_a_damaged_archive_is_named_and_nothing_is_left(tmp_path, frames):

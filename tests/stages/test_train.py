@@ -5,10 +5,12 @@ import math
 import pytest
 import torch
 
+from kinetrack.data.fingerprint import fingerprint_split
+from kinetrack.data.index import TensorsRow, read_index
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
-from kinetrack.learning.checkpoint import load_model
+from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.stages.train import (
     ModelParams,
     Settings,
@@ -68,6 +70,15 @@ def test_model_and_reports_are_written(tmp_path):
     assert "test_accuracy" not in metrics
 
 
+def test_the_model_remembers_its_split(tmp_path):
+    card = train(tmp_path).card
+    rows = read_index(tmp_path / "tensors/index.csv", TensorsRow, remedy="")
+    assert read_trained_on(tmp_path / "model", card) == {
+        row.frames_sha256 for row in rows if row.side == "train"
+    }
+    assert card.split_fingerprint == fingerprint_split((row, row.side) for row in rows)
+
+
 def test_a_side_that_is_not_watched_is_nan(tmp_path):
     train(tmp_path, changed(watch=[]))
     with (tmp_path / "reports/history.csv").open() as file:
@@ -79,7 +90,8 @@ def test_a_side_that_is_not_watched_is_nan(tmp_path):
 def test_equal_settings_give_equal_bytes(tmp_path):
     for name in ("a", "b"):
         train(tmp_path / name, tensors=write_packed(tmp_path / "tensors"))
-    for file in ("model/weights.safetensors", "model/model.json", "reports/history.csv"):
+    names = ("weights.safetensors", "model.json", "trained_on.txt")
+    for file in (*(f"model/{name}" for name in names), "reports/history.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
 
 

@@ -1,8 +1,8 @@
 """`kinetrack check`: find what is wrong before DVC removes the outputs of a stage."""
 
+import math
 import re
-from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,18 +11,20 @@ import torch
 
 from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
-from kinetrack.data.motion import MOTIONS
+from kinetrack.data.motion import MOTIONS, ClipKey
 from kinetrack.data.sampling import ClipGeometry
-from kinetrack.data.video import VideoError, open_video
+from kinetrack.data.video import VideoError, VideoProbe, probe_video
 from kinetrack.errors import InputError
 from kinetrack.learning.device import choose_device
 from kinetrack.learning.models import build_model
 from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
+from kinetrack.splitting.coverage import find_absent
+from kinetrack.splitting.strategies import GroupedClip, Sides
 from kinetrack.stages.evaluate import EvaluateParams
 from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
-from kinetrack.stages.split import SplitParams
+from kinetrack.stages.split import SplitParams, plan_split
 from kinetrack.stages.train import ModelParams, TrainParams
 from kinetrack.tracking.artifacts import find_root
 from kinetrack.tracking.store import check_database, database_path, named_tracking_uri
@@ -42,7 +44,7 @@ class AllParams(NamedTuple):
 
 
 def check_project(root: Path) -> str:
-    """Check params and data set; return one line on them.
+    """Check params and data set; return one line on them, and one for each class that a side lacks.
 
     Raises:
         InputError: the first thing that a stage would stumble over.
@@ -70,12 +72,6 @@ def read_params(path: Path) -> AllParams:
 
 
 def _check_contradictions(params: AllParams) -> None:
-    if "val" in params.train.watch and params.split.val_groups == 0:
-        raise InputError(
-            PARAMS_FILE,
-            "train.watch names val, but split.val_groups is 0",
-            remedy="take val out of train.watch, or raise split.val_groups",
-        )
     with torch.device("meta"):  # nothing is allocated; a window too small for the network raises
         build_model(
             params.model.name,
@@ -94,8 +90,8 @@ def _check_machine() -> None:
 
 def _check_dataset(params: AllParams, root: Path) -> str:
     if params.dataset == "sample":
-        _check_sample(params)
-        return "data set sample is generated"
+        sides = _check_sample(params)
+        return "\n".join(["data set sample is generated", *_describe_absent(sides)])
     folder = Path("data/videos") / params.dataset
     if not (root / folder).exists() and (root / f"{folder}.dvc").exists():
         raise InputError(folder, "is not here", remedy=f"dvc pull {folder}.dvc")
@@ -104,9 +100,11 @@ def _check_dataset(params: AllParams, root: Path) -> str:
     )
     labels = {clip.label for clip in clips}
     _check_labels(labels, folder)
-    _check_groups(folder, _most_groups(clips), params.split.train_groups)
+    grouped = [GroupedClip(clip.label, clip.name, clip.group, clip.official) for clip in clips]
+    sides = _check_split(params, grouped, folder)
     _check_headers(params, clips)
-    return f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
+    told = f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
+    return "\n".join([told, *_describe_absent(sides)])
 
 
 def _check_labels(labels: Collection[str], place: Path) -> None:
@@ -114,53 +112,83 @@ def _check_labels(labels: Collection[str], place: Path) -> None:
         raise InputError(place, "gives one class only", expected="two or more to tell apart")
 
 
-def _check_sample(params: AllParams) -> None:
+def _check_split(params: AllParams, clips: Sequence[GroupedClip], place: Path | str) -> Sides:
+    sides = plan_split(params.split, clips, place=place)
+    if "val" in params.train.watch and "val" not in sides.values():
+        key = "val_groups" if params.split.strategy == "first_groups" else "val_share"
+        raise InputError(
+            PARAMS_FILE,
+            f"train.watch names val, but split.{key} is 0",
+            remedy=f"take val out of train.watch, or raise split.{key}",
+        )
+    return sides
+
+
+def _describe_absent(sides: Sides) -> list[str]:
+    return [f"  {side} has no clip of {label}" for side, label in find_absent(sides)]
+
+
+def _check_sample(params: AllParams) -> Sides:
     place = Path("params.yaml: data set sample")
     labels = choose_classes(sorted(MOTIONS), classes=params.frames.classes, folder=place)
     _check_labels(labels, place)
-    if re.search(params.frames.group_pattern, "v_Grow_g01_c01") is None:
-        raise InputError(place, "frames.group_pattern finds no group", found="v_Grow_g01_c01")
-    _check_groups("params.yaml: sample.groups", params.sample.groups, params.split.train_groups)
+    clips = [_group_sample(clip, params, place) for clip in _sample_clips(params.sample, labels)]
+    sides = _check_split(params, clips, place)
     shortest = params.sample.num_frames
     if params.pack.short_clips == "fail" and shortest < params.pack.num_frames:
         raise _too_short(Path("params.yaml: sample.num_frames"), shortest, params)
+    return sides
 
 
-def _most_groups(clips: list[Clip]) -> int:
-    groups = Counter(label for label, _ in {(clip.label, clip.group) for clip in clips})
-    return max(groups.values())
+def _sample_clips(params: SampleParams, labels: Sequence[str]) -> list[ClipKey]:
+    return [
+        ClipKey(label, group, number)
+        for label in labels
+        for group in range(1, params.groups + 1)
+        for number in range(1, params.clips_per_group + 1)
+    ]
 
 
-def _check_groups(place: Path | str, groups: int, train_groups: int) -> None:
-    if groups <= train_groups:
-        raise InputError(
-            place,
-            "leaves no group for the test",
-            found=f"at most {groups} groups in a class",
-            expected=f"more than split.train_groups {train_groups}",
-            remedy="lower split.train_groups",
-        )
+def _group_sample(clip: ClipKey, params: AllParams, place: Path) -> GroupedClip:
+    """As `list_clips` will see the clip once it is there."""
+    group, pattern = f"{clip.label}/{clip.name}", params.frames.group_pattern
+    if pattern is not None:
+        match = re.search(pattern, clip.name)
+        if match is None or not match.group(1):
+            raise InputError(place, "frames.group_pattern finds no group", found=clip.name)
+        group = match.group(1)
+    return GroupedClip(clip.label, clip.name, group)
 
 
-def _check_headers(params: AllParams, clips: list[Clip]) -> None:
-    """Open every file, decode none: what a header can tell costs milliseconds."""
-    problems = map_clips(partial(_header_problem, params=params), clips, description="check")
-    for problem in problems:
-        if problem is not None:
-            raise problem
+def _check_headers(params: AllParams, clips: Sequence[Clip]) -> None:
+    """Open every file and decode its first frame, no more, so that it takes little time."""
+    paths = sorted({clip.path for clip in clips})
+    probe = partial(_probe, stall_s=params.frames.max_stall_s)
+    probes = dict(zip(paths, map_clips(probe, paths, description="check"), strict=True))
+    for clip in clips:
+        probed = probes[clip.path]
+        if isinstance(probed, VideoProbe):
+            _check_length(clip, probed, params)
+        elif params.frames.on_broken == "fail":
+            remedy = "remove or replace it, or set frames.on_broken: skip"
+            raise InputError(clip.path, probed, remedy=remedy)
 
 
-def _header_problem(clip: Clip, *, params: AllParams) -> InputError | None:
+def _probe(path: Path, *, stall_s: float) -> VideoProbe | str:
+    """What the header says, or what is wrong with it."""
     try:
-        with open_video(clip.path) as reader:
-            promised = reader.header.promised_frames
+        return probe_video(path, stall_s=stall_s)
     except VideoError as error:
-        remedy = "remove or replace it, or set frames.on_broken: skip"
-        is_fatal = params.frames.on_broken == "fail"
-        return InputError(clip.path, str(error), remedy=remedy) if is_fatal else None
+        return str(error)
+
+
+def _check_length(clip: Clip, probe: VideoProbe, params: AllParams) -> None:
+    promised = probe.promised_frames
+    if clip.end_s is not None and probe.fps:
+        in_segment = math.ceil((clip.end_s - (clip.start_s or 0)) * probe.fps)
+        promised = min(promised, in_segment) if promised else in_segment
     if params.pack.short_clips == "fail" and 0 < promised < params.pack.num_frames:
-        return _too_short(clip.path, promised, params)
-    return None
+        raise _too_short(clip.path, promised, params)
 
 
 def _too_short(path: Path, num_frames: int, params: AllParams) -> InputError:

@@ -1,6 +1,7 @@
-"""A trained model on disk: safetensors weights beside a JSON that rebuilds the rest."""
+"""A trained model on disk: safetensors weights, a JSON that rebuilds the rest, what it has seen."""
 
 import hashlib
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +9,7 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import nn
 
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.errors import InputError
@@ -17,6 +18,7 @@ from kinetrack.learning.models import ModelName, build_model
 
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "model.json"
+TRAINED_NAME = "trained_on.txt"
 _REMEDY = "dvc repro -f train, or dvc pull"
 
 
@@ -38,17 +40,31 @@ class ModelCard(BaseModel):
     micro_batch: PositiveInt
     threads: PositiveInt
     """On a CPU another number gives other last bits."""
+    split_fingerprint: str
+    """Of the split that it was trained with, as in `split.json`."""
+    trained_sha256: str
+    """Of the file that lists the frames of its training clips."""
     weights_sha256: str
 
 
-def save_model(folder: Path, model: nn.Module, card: ModelCard) -> ModelCard:
-    """Write a model into a folder, the card last; return the card with the weights' sha256."""
+def save_model(
+    folder: Path, model: nn.Module, card: ModelCard, *, trained_on: Collection[str] = ()
+) -> ModelCard:
+    """Write a model into a folder, the card last; return the card with the checksums.
+
+    `trained_on` is the sha256 of the frames of each clip that it was trained on: no names, since
+    a model may be given away.
+    """
     weights = {name: values.contiguous().cpu() for name, values in model.state_dict().items()}
     # No metadata: with two keys or more, safetensors writes them in an order of chance.
     content = safetensors.torch.save(weights)
+    trained = "".join(f"{sha256}\n" for sha256 in sorted(set(trained_on))).encode()
     with atomic_file(folder / WEIGHTS_NAME) as file:
         file.write(content)
-    whole = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with atomic_file(folder / TRAINED_NAME) as file:
+        file.write(trained)
+    checksums = {"weights_sha256": _sha256(content), "trained_sha256": _sha256(trained)}
+    whole = card.model_copy(update=checksums)
     write_json(folder / CARD_NAME, whole.model_dump())
     return whole
 
@@ -68,7 +84,8 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
                 num_frames=card.clip.num_frames,
                 size_px=card.clip.size_px,
             )
-        weights = _read_weights(folder / WEIGHTS_NAME, card.weights_sha256)
+        content = _read_whole(folder / WEIGHTS_NAME, card.weights_sha256)
+        weights = safetensors.torch.load(content)
         model.load_state_dict(weights, assign=True)
     except (RuntimeError, SafetensorError) as error:
         problem = " ".join(str(error).split())[:200]
@@ -102,14 +119,28 @@ def read_card(folder: Path) -> ModelCard:
         ) from None
 
 
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
+def read_trained_on(folder: Path, card: ModelCard) -> frozenset[str]:
+    """Read the sha256 of the frames of each clip that a model was trained on.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    content = _read_whole(folder / TRAINED_NAME, card.trained_sha256)
+    return frozenset(content.decode("ascii", "replace").split())
+
+
+def _read_whole(path: Path, sha256: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(path, "cannot be read", found=error.strerror, remedy=_REMEDY) from None
-    found = hashlib.sha256(content).hexdigest()
+    found = _sha256(content)
     if found != sha256:
         raise InputError(
             path, "is damaged", found=f"sha256 {found}", expected=sha256, remedy=_REMEDY
         )
-    return safetensors.torch.load(content)
+    return content
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -15,7 +15,7 @@ from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, write_csv, write_json
 from kinetrack.learning.batches import PackedClips, make_loader
-from kinetrack.learning.checkpoint import ModelCard, load_model
+from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
 from kinetrack.learning.memory import reuse_heap
 from kinetrack.learning.training import predict_probabilities
@@ -57,11 +57,12 @@ def evaluate_model(
 
     Raises:
         InputError: no usable model or tensors, no test clip, a class that the model does not
-            know, or clips of another geometry than the model's.
+            know, a test clip that it was trained on, or clips of another geometry than its own.
     """
     model, card = load_model(model_folder)
     side = read_sides(tensors)["test"]
     _check_side(side, card, tensors)
+    _refuse_trained(side, read_trained_on(model_folder, card), model_folder)
     reuse_heap()
     make_repeatable(seed=0, threads=card.threads)
     clips = PackedClips(
@@ -84,7 +85,7 @@ def evaluate_model(
 
 def _check_side(side: PackedSide, card: ModelCard, tensors: Path) -> None:
     if not side.rows:
-        raise InputError(tensors, "holds no test clip", remedy="lower split.train_groups")
+        raise InputError(tensors, "holds no test clip", remedy="give split a test part")
     unknown = sorted({row.label for row in side.rows} - set(card.labels))
     if unknown:
         raise InputError(
@@ -92,6 +93,18 @@ def _check_side(side: PackedSide, card: ModelCard, tensors: Path) -> None:
             f"holds class {unknown[0]} that the model does not know",
             expected=", ".join(card.labels),
             remedy="dvc repro train",
+        )
+
+
+def _refuse_trained(side: PackedSide, trained_on: frozenset[str], model_folder: Path) -> None:
+    seen = [row for row in side.rows if row.frames_sha256 in trained_on]
+    if seen:
+        raise InputError(
+            model_folder,
+            "was trained on clips that are test clips here",
+            found=f"{len(seen)} of {len(side.rows)}, the first: {seen[0].label}/{seen[0].clip}",
+            expected="the test clips of the split that it was trained with",
+            remedy="dvc repro train, or split as for this model",
         )
 
 

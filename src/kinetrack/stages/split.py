@@ -1,61 +1,122 @@
 """Stage `split`: give every clip a side, whole groups together, and name the dropped ones."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import typer
-from pydantic import NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from kinetrack.data.index import SIDES, FramesRow, Side, read_index, write_index
-from kinetrack.data.splits import (
-    DroppedRow,
-    FilteredSplit,
-    drop_incomplete,
-    split_first_groups,
-    write_pickled_list,
-    write_split,
-)
+from kinetrack.data.index import SIDES, DroppedRow, FramesRow, Side, read_index, write_index
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.params import Section, load_section
+from kinetrack.splitting.coverage import find_absent, find_shared, most_groups, refuse_untrained
+from kinetrack.splitting.filters import FilteredSplit, drop_incomplete
+from kinetrack.splitting.leaks import drop_leaks, find_leaks
+from kinetrack.splitting.splits import clip_id, write_pickled_list, write_split
+from kinetrack.splitting.strategies import (
+    GroupedClip,
+    Sides,
+    Unit,
+    split_by_fold,
+    split_by_ratio,
+    split_first_groups,
+    split_officially,
+)
 from kinetrack.stages.door import run
 
 SPLIT_NAME = "split.json"
+Strategy = Literal["first_groups", "official", "ratio", "kfold"]
+# What each strategy heeds, beside `leaks` and `max_missing`.
+_HEEDED: dict[Strategy, tuple[str, ...]] = {
+    "first_groups": ("train_groups", "val_groups"),
+    "official": ("fold", "val_share", "seed"),
+    "ratio": ("test_share", "val_share", "seed", "unit"),
+    "kfold": ("folds", "fold", "val_share", "seed", "unit"),
+}
+_REMEDIES: dict[Strategy, dict[Side, str]] = {
+    "first_groups": dict.fromkeys(
+        SIDES, "lower split.train_groups below the number of groups in a class"
+    ),
+    "official": {"val": "raise split.val_share", "test": "take another split.fold"},
+    "ratio": {"val": "raise split.val_share", "test": "raise split.test_share, or add groups"},
+    "kfold": {"val": "raise split.val_share", "test": "take another split.fold"},
+}
 
 
 class SplitParams(Section):
-    """Section `split` of params.yaml."""
+    """Section `split` of params.yaml.
 
-    strategy: Literal["first_groups"]
-    """The lecture's rule: per class, the first groups train, all later ones test."""
+    A key that the chosen strategy does not use must be valid all the same, and has no effect.
+    """
+
+    strategy: Strategy
+    """"first_groups": the lecture's rule, per class the first groups train, all later ones test.
+    "official": the sides of the collection's authors. "ratio": shares, of every class.
+    "kfold": equal parts, of which one tests."""
     train_groups: PositiveInt
-    """How many groups of each class are not for the test."""
+    """first_groups: how many groups of each class are not for the test."""
     val_groups: NonNegativeInt
-    """How many of those, the last ones, validate."""
+    """first_groups: how many of those, the last ones, validate."""
+    test_share: Annotated[float, Field(gt=0, lt=1)]
+    """ratio: share of the clips that test."""
+    val_share: Annotated[float, Field(ge=0, lt=1)]
+    """official, ratio, kfold: share of all clips that validate; 0 for none."""
+    folds: Annotated[int, Field(ge=2, le=1000)]
+    """kfold: how many parts."""
+    fold: PositiveInt
+    """official, kfold: which one tests, from 1."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)]
+    """ratio, kfold, and official with a `val_share`: another seed gives another split."""
+    unit: Unit
+    """ratio, kfold: what goes to one side as a whole: "group", over all classes, or "clip"."""
+    leaks: Literal["drop", "fail"]
+    """What to do with equal clips, under two labels or twice: drop them by name, or end."""
     max_missing: NonNegativeInt
     """A clip that lacks more frames than this is dropped."""
 
     @model_validator(mode="after")
-    def _leaves_training_groups(self) -> Self:
-        if self.val_groups >= self.train_groups:
+    def _contradicts_nothing(self) -> Self:
+        if self.strategy == "first_groups" and self.val_groups >= self.train_groups:
             raise ValueError("val_groups should be less than train_groups")
+        if self.strategy == "ratio" and self.test_share + self.val_share >= 1:
+            raise ValueError("test_share and val_share together should be less than 1")
+        if self.strategy == "kfold" and self.fold > self.folds:
+            raise ValueError("fold should be at most folds")
+        if self.strategy == "kfold" and self.val_share >= 1 - 1 / self.folds:
+            raise ValueError("val_share should be less than 1 - 1 / folds, to leave training clips")
+        if self.unit == "clip" and self.strategy in ("first_groups", "official"):
+            raise ValueError(f"unit clip is for ratio and kfold, not for strategy {self.strategy}")
         return self
+
+    @property
+    def rule(self) -> dict[str, Any]:
+        """The keys that have an effect."""
+        heeded = {"strategy", *_HEEDED[self.strategy], "leaks", "max_missing"}
+        return self.model_dump(include=heeded)
+
+    @property
+    def takes_val(self) -> bool:
+        """Whether clips are asked for that validate; official sides may hold some all the same."""
+        return (self.val_groups if self.strategy == "first_groups" else self.val_share) > 0
 
 
 def split_clips(params: SplitParams, *, index: Path, splits: Path) -> FilteredSplit:
     """Write the split, the lecture's lists and the dropped clips; all of them or none.
 
     Raises:
-        InputError: no usable index, a class without training clips, or an empty side.
+        InputError: no usable index, a strategy that does not fit the clips, a class without
+            training clips, an empty side, or equal clips where `leaks` is "fail".
     """
     rows = read_index(index, FramesRow, remedy="dvc repro frames")
-    sides = split_first_groups(rows, train_groups=params.train_groups, val_groups=params.val_groups)
-    filtered = drop_incomplete(sides, max_missing=params.max_missing)
-    _check_classes(rows, filtered)
-    _check_sides(filtered, index, with_val=params.val_groups > 0)
+    _refuse_twice(rows, index)
+    side_of = plan_split(params, map(_to_grouped, rows), place=index)
+    sides = [(row, side_of[_to_grouped(row)]) for row in sorted(rows, key=_by_name)]
+    filtered = _filter(params, sides, index)
     with atomic_folder(splits) as folder:
-        write_split(folder / SPLIT_NAME, filtered.kept, rule=params.model_dump())
+        write_split(folder / SPLIT_NAME, filtered.kept, rule=params.rule)
         for side in SIDES:
             # As in the lecture: written before the filter, so they still name dropped clips.
             write_pickled_list(
@@ -65,45 +126,123 @@ def split_clips(params: SplitParams, *, index: Path, splits: Path) -> FilteredSp
     return filtered
 
 
-def _check_classes(rows: Sequence[FramesRow], filtered: FilteredSplit) -> None:
-    trained = {row.label for row, side in filtered.kept if side == "train"}
-    for label in sorted({row.label for row in rows} - trained):
-        reasons = [row.reason for row in filtered.dropped if row.label == label]
-        raise InputError(
-            label,
-            "is a class without a usable training clip",
-            found=f"{len(reasons)} dropped clips"
-            + (f", the first: {reasons[0]}" if reasons else ""),
-            remedy="add clips, raise split.max_missing, or leave it out of frames.classes",
-        )
+def plan_split(params: SplitParams, clips: Iterable[GroupedClip], *, place: Path | str) -> Sides:
+    """Give each clip its side, before anything is decoded or dropped; `place` is for messages.
+
+    Raises:
+        InputError: the strategy does not fit the clips, or leaves a class without training clips
+            or a side empty.
+    """
+    sides = _assign(params, list(clips))
+    refuse_untrained({clip.label for clip in sides}, sides, reasons={})
+    _refuse_empty(params, sides, place)
+    return sides
 
 
-def _check_sides(filtered: FilteredSplit, index: Path, *, with_val: bool) -> None:
-    filled = {side for _, side in filtered.kept}
-    wanted: tuple[Side, ...] = ("train", "val", "test") if with_val else ("train", "test")
-    for side in wanted:
-        if side not in filled:
-            groups = len({row.group for row, _ in filtered.kept})
-            raise InputError(
-                index,
-                f"leaves the {side} side empty",
-                found=f"{groups} groups",
-                remedy="lower split.train_groups below the number of groups in a class",
+def _assign(params: SplitParams, clips: Sequence[GroupedClip]) -> Sides:
+    match params.strategy:
+        case "first_groups":
+            return split_first_groups(
+                clips, train_groups=params.train_groups, val_groups=params.val_groups
+            )
+        case "official":
+            return split_officially(
+                clips, fold=params.fold, val_share=params.val_share, seed=params.seed
+            )
+        case "ratio":
+            return split_by_ratio(
+                clips,
+                test_share=params.test_share,
+                val_share=params.val_share,
+                seed=params.seed,
+                unit=params.unit,
+            )
+        case "kfold":
+            return split_by_fold(
+                clips,
+                folds=params.folds,
+                fold=params.fold,
+                val_share=params.val_share,
+                seed=params.seed,
+                unit=params.unit,
             )
 
 
+def _refuse_twice(rows: Sequence[FramesRow], index: Path) -> None:
+    counts = Counter(map(clip_id, rows))
+    twice = min((clip for clip, count in counts.items() if count > 1), default=None)
+    if twice:
+        raise InputError(index, f"names {twice} twice", remedy="dvc repro -f frames")
+
+
+def _to_grouped(row: FramesRow) -> GroupedClip:
+    return GroupedClip(row.label, row.clip, row.group, row.official)
+
+
+def _by_name(row: FramesRow) -> tuple[str, str]:
+    return row.label, row.clip
+
+
+def _filter(
+    params: SplitParams, sides: Sequence[tuple[FramesRow, Side]], index: Path
+) -> FilteredSplit:
+    """Take out what is incomplete, then what is there twice; check again what is left."""
+    whole = drop_incomplete(sides, max_missing=params.max_missing)
+    leaks = find_leaks(whole.kept)
+    if leaks and params.leaks == "fail":
+        raise InputError(
+            index,
+            "holds equal clips" + (f", {len(leaks)} such clips" * (len(leaks) > 1)),
+            found=f"{leaks[0].clip} {leaks[0].reason}",
+            remedy="remove all but one of them, or set split.leaks: drop",
+        )
+    alone = drop_leaks(whole.kept, leaks)
+    dropped = sorted([*whole.dropped, *alone.dropped], key=lambda row: (row.label, row.clip))
+    reasons: dict[str, list[str]] = {}
+    for row in dropped:
+        reasons.setdefault(row.label, []).append(row.reason)
+    kept = _to_sides(alone.kept)
+    refuse_untrained({row.label for row, _ in sides}, kept, reasons=reasons)
+    _refuse_empty(params, kept, index)
+    return FilteredSplit(alone.kept, dropped)
+
+
+def _to_sides(kept: Iterable[tuple[FramesRow, Side]]) -> Sides:
+    return {_to_grouped(row): side for row, side in kept}
+
+
+def _refuse_empty(params: SplitParams, sides: Sides, place: Path | str) -> None:
+    wanted: tuple[Side, ...] = ("val", "test") if params.takes_val else ("test",)
+    for side in wanted:
+        if side not in sides.values():
+            raise InputError(
+                place,
+                f"leaves the {side} side empty",
+                found=_count_units(params, sides),
+                remedy=_REMEDIES[params.strategy][side],
+            )
+
+
+def _count_units(params: SplitParams, clips: Collection[GroupedClip]) -> str:
+    if params.unit == "clip":
+        return f"{len(clips)} clips"
+    if params.strategy == "first_groups":
+        return f"at most {most_groups(clips)} groups in a class"
+    return f"{len(clips)} clips in {len({clip.group for clip in clips})} groups"
+
+
 def summarise(filtered: FilteredSplit) -> str:
-    """One line on the sides, then one for each dropped clip and each class that a side lacks."""
-    labels = sorted({row.label for row, _ in filtered.kept})
-    lines, absent = [], []
-    for side in SIDES:
-        held = [row.label for row, at in filtered.kept if at == side]
-        lines.append(f"{len(held)} {side}")
-        if held:
-            absent += [f"  {side} has no clip of {label}" for label in labels if label not in held]
-    dropped = [f"  dropped {row.label}/{row.clip}: {row.reason}" for row in filtered.dropped]
-    head = f"split: {', '.join(lines)} clips of {len(labels)} classes; {len(dropped)} dropped"
-    return "\n".join([head, *absent, *dropped])
+    """One line on the sides, then one for each absent class, for shared groups, and each drop."""
+    sides, dropped = _to_sides(filtered.kept), filtered.dropped
+    counts, num_classes = Counter(sides.values()), len({clip.label for clip in sides})
+    held = ", ".join(f"{counts[side]} {side}" for side in SIDES)
+    lines = [f"split: {held} clips of {num_classes} classes; {len(dropped)} dropped"]
+    lines += [f"  {side} has no clip of {label}" for side, label in find_absent(sides)]
+    if shared := find_shared(sides):
+        label, group = shared[0]
+        lines.append(f"  {len(shared)} groups are on two sides, the first: {group} of {label}")
+    lines += [f"  dropped {row.label}/{row.clip}: {row.reason}" for row in dropped]
+    return "\n".join(lines)
 
 
 def main(index: Path, splits: Path) -> None:

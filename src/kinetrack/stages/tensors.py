@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import typer
 
+from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import (
     INDEX_NAME,
     SIDES,
@@ -17,12 +18,12 @@ from kinetrack.data.index import (
 )
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import ClipGeometry, uniform_indices
-from kinetrack.data.splits import Split, clip_id, read_split
 from kinetrack.data.tensors import save_tensor, tensor_path
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.parallel import map_clips
 from kinetrack.params import load_section
+from kinetrack.splitting.splits import Split, clip_id, read_split
 from kinetrack.stages.door import run
 
 
@@ -37,8 +38,9 @@ def pack_all(
     """Pack every clip of the split; the folder appears whole or not at all.
 
     Raises:
-        InputError: index or split is not usable, the split names a clip that has no frames, an
-            archive is damaged, or a clip is shorter than the window and `short_clips` is "fail".
+        InputError: index or split is not usable, the split names a clip that has no frames or was
+            made of other ones, an archive is damaged, or a clip is shorter than the window and
+            `short_clips` is "fail".
     """
     rows = read_index(frames / INDEX_NAME, FramesRow, remedy="dvc repro frames")
     jobs = _find_jobs(rows, read_split(split), split)
@@ -52,13 +54,19 @@ def pack_all(
 
 
 def _find_jobs(rows: list[FramesRow], split: Split, path: Path) -> list[_Job]:
-    decoded = {clip_id(row): row for row in rows if row.status == "ok"}
+    decoded = {clip_id(row): row for row in rows if row.status != "broken"}
     absent = [clip for side in SIDES for clip in split.side(side) if clip not in decoded]
     if absent:
         raise InputError(
             path, f"names clip {absent[0]} that has no frames", remedy="dvc repro -f split"
         )
-    return [_Job(decoded[clip], side) for side in SIDES for clip in split.side(side)]
+    jobs = [_Job(decoded[clip], side) for side in SIDES for clip in split.side(side)]
+    # Only of the frames that it was made of has somebody seen that they share nothing.
+    if fingerprint_split(jobs) != split.fingerprint:
+        raise InputError(
+            path, "is of other frames, or was edited by hand", remedy="dvc repro -f split"
+        )
+    return jobs
 
 
 def _refuse_short(jobs: list[_Job], num_frames: int, frames: Path) -> None:
@@ -88,6 +96,7 @@ def _pack_one(job: _Job, *, geometry: ClipGeometry, frames: Path, folder: Path) 
         side=job.side,
         num_frames=row.num_frames,
         stretched=row.num_frames < geometry.num_frames,
+        frames_sha256=row.frames_sha256,
         sha256=save_tensor(tensor_path(folder, job.side, row.label, row.clip), clip),
     )
 

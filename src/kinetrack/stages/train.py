@@ -9,6 +9,7 @@ import torch
 import typer
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import SIDES, Side
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
@@ -96,11 +97,12 @@ def train_model(
         num_frames=settings.pack.num_frames,
         size_px=settings.pack.size_px,
     )
-    card = _describe(model, settings, labels)
+    card = _describe(model, settings, labels, split_fingerprint=_fingerprint(sides))
     to_channels_last(model).to(device)
     history = _fit(model, settings, sides=sides, labels=labels, device=device, on_epoch=on_epoch)
     with atomic_folder(model_folder) as folder:
-        card = save_model(folder, model, card)
+        trained_on = [row.frames_sha256 for row in sides["train"].rows]
+        card = save_model(folder, model, card, trained_on=trained_on)
     _write_reports(reports, history, card)
     return Outcome(card, history)
 
@@ -125,7 +127,14 @@ def _read_labels(sides: dict[Side, PackedSide], tensors: Path) -> list[str]:
     return labels
 
 
-def _describe(model: torch.nn.Module, settings: Settings, labels: list[str]) -> ModelCard:
+def _fingerprint(sides: dict[Side, PackedSide]) -> str:
+    """That of `split.json`, since every clip of the split is packed."""
+    return fingerprint_split((row, side) for side, packed in sides.items() for row in packed.rows)
+
+
+def _describe(
+    model: torch.nn.Module, settings: Settings, labels: list[str], *, split_fingerprint: str
+) -> ModelCard:
     pack = settings.pack
     gflop = count_gflop(model, num_frames=pack.num_frames, size_px=pack.size_px)
     return ModelCard(
@@ -136,6 +145,8 @@ def _describe(model: torch.nn.Module, settings: Settings, labels: list[str]) -> 
         gflop_per_clip=round(gflop, 3),
         micro_batch=settings.train.micro_batch,
         threads=settings.train.threads,
+        split_fingerprint=split_fingerprint,
+        trained_sha256="",
         weights_sha256="",
     )
 
