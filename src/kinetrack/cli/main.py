@@ -3,18 +3,34 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
 
 START = "Start"
 STAGES = "Stages: bring one and all before it up to date (`dvc repro` runs all)"
+DATA = "Data: see what the frames show"
 RESULTS = "Results"
+
+LabelFolder = Literal["top", "parent"]
+OnBroken = Literal["fail", "skip"]
+
+
+class _OrderOfUse(TyperGroup):
+    """Lists `frames` in its place: typer puts commands with subcommands behind all others."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        names = [name for name in super().list_commands(ctx) if name != "frames"]
+        place = names.index("sample") + 1
+        return [*names[:place], "frames", *names[place:]]
+
 
 app = typer.Typer(
     name="kinetrack",
+    cls=_OrderOfUse,
     help="Folders of action videos into a trained, tracked, reproducible action recogniser.",
     no_args_is_help=True,
     add_completion=False,
@@ -46,6 +62,68 @@ def preset(
     typer.echo(apply_preset(name, root=_enter(), force=force, keep_dataset=keep_dataset))
 
 
+@app.command("import", rich_help_panel=START)
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Folder, archive, http(s) address, manifest, or: ucf101.")
+    ],
+    *,
+    name: Annotated[str, typer.Option(help="Name of the data set; default for ucf101.")] = "",
+    local: Annotated[
+        Path | None, typer.Option(help="ucf101: your copy, archive or folder.", resolve_path=True)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or JSON: path, label; optional clip, group, official, start_s, end_s.",
+            resolve_path=True,
+        ),
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        typer.Option(help="Folder or zip of trainlist01.txt, testlist01.txt.", resolve_path=True),
+    ] = None,
+    label_from: Annotated[
+        LabelFolder, typer.Option(help="Folder that is the label: the first or the innermost.")
+    ] = "top",
+    group_pattern: Annotated[
+        str | None, typer.Option(help="Default: frames.group_pattern of params.yaml.")
+    ] = None,
+    no_groups: Annotated[
+        bool, typer.Option("--no-groups", help="Each clip its own group.")
+    ] = False,
+    on_broken: Annotated[
+        OnBroken, typer.Option(help="Videos that cannot be opened: end, or leave them out.")
+    ] = "fail",
+    checksum: Annotated[str | None, typer.Option(help="sha256:... of the download.")] = None,
+) -> None:
+    """Bring a collection of videos in: checked, versioned by DVC, ready to choose."""
+    from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
+
+    is_place = "://" not in source and source != "ucf101"
+    place = str(Path(source).absolute()) if is_place else source
+    root = _enter()
+    options = ImportOptions(
+        name=name or ("" if is_place else source),
+        local=local,
+        manifest=manifest,
+        lists=lists,
+        label_from=label_from,
+        group_pattern=choose_pattern(group_pattern, no_groups=no_groups),
+        on_broken=on_broken,
+        checksum=checksum,
+    )
+    import_collection(place, options, root=root)
+
+
+@app.command(rich_help_panel=START)
+def use(name: Annotated[str, typer.Argument(help="A folder of data/videos/.")]) -> None:
+    """Choose the data set: sets dataset in params.yaml."""
+    from kinetrack.cli.presets import use_dataset
+
+    typer.echo(use_dataset(name, root=_enter()))
+
+
 @app.command(rich_help_panel=START)
 def check() -> None:
     """Check params.yaml and the data set, before DVC touches anything."""
@@ -54,26 +132,69 @@ def check() -> None:
     typer.echo(check_project(_enter()))
 
 
+def _bring_up_to_date(stage: str) -> None:
+    from kinetrack.cli.check import check_project
+    from kinetrack.versioning.commands import repro
+
+    root = _enter()
+    check_project(root)
+    # DVC ends in 255 whatever a stage said; its own line stands above.
+    raise typer.Exit(EXIT_BAD_INPUT if repro(stage, root=root) else 0)
+
+
 def _add_stage(name: str, description: str) -> None:
     def bring_up_to_date() -> None:
-        from kinetrack.cli.check import check_project
-        from kinetrack.versioning.commands import repro
-
-        root = _enter()
-        check_project(root)
-        # DVC ends in 255 whatever a stage said; its own line stands above.
-        raise typer.Exit(EXIT_BAD_INPUT if repro(name, root=root) else 0)
+        _bring_up_to_date(name)
 
     app.command(name, rich_help_panel=STAGES, help=description)(bring_up_to_date)
 
 
 # The same words as `desc` in dvc.yaml, held by a test: reading it here would slow every command.
 _add_stage("sample", "Generate the built-in data set")
-_add_stage("frames", "Decode every clip into JPEG frames, one archive a clip")
+frames_app = typer.Typer(
+    help="Decode every clip into JPEG frames, one archive a clip", invoke_without_command=True
+)
+app.add_typer(frames_app, name="frames", rich_help_panel=STAGES)
 _add_stage("split", "Give every clip a side, whole groups together")
 _add_stage("tensors", "Pack the window of every clip into one tensor")
 _add_stage("train", "Train the network, every epoch logged to MLflow")
 _add_stage("evaluate", "Judge the model on the test clips")
+
+
+@frames_app.callback()
+def frames(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        _bring_up_to_date("frames")
+
+
+@frames_app.command("show")
+def show_frames(
+    clip: Annotated[str, typer.Argument(help="<Class>/<clip>, or the clip alone.")],
+    no_open: Annotated[bool, typer.Option("--no-open", help="Only make the page.")] = False,
+) -> None:
+    """Make a page of one clip's frames and facts, and open it."""
+    from kinetrack.cli.data import show_clip
+
+    show_clip(_enter(), clip, open_page=not no_open)
+
+
+@app.command(rich_help_panel=DATA)
+def data(
+    diff: Annotated[
+        str | None, typer.Option(metavar="REV", help="Changes since a Git revision instead.")
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page of pictures.")] = False,
+) -> None:
+    """Show the data set's clips, lengths, sizes and problems; make a page of pictures."""
+    root = _enter()
+    if diff is not None:
+        from kinetrack.cli.changes import print_changes
+
+        print_changes(root, diff)
+    else:
+        from kinetrack.cli.data import print_data
+
+        print_data(root, open_page=open_page)
 
 
 @app.command(rich_help_panel=RESULTS)

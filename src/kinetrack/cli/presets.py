@@ -33,6 +33,26 @@ def apply_preset(name: str, *, root: Path, force: bool, keep_dataset: bool) -> s
     return f"{PARAMS_FILE} is preset {name} now, dataset {load_params(path)['dataset']}"
 
 
+def use_dataset(name: str, *, root: Path) -> str:
+    """Choose another data set in `params.yaml`; return one line on what was done.
+
+    Raises:
+        InputError: no such data set.
+    """
+    videos = root / "data/videos"
+    known = {path.stem for path in videos.glob("*.dvc")} | {"sample"}
+    if name not in known and not (videos / name).is_dir():
+        raise InputError(
+            videos / name,
+            "is no data set",
+            expected=", ".join(sorted(known)),
+            remedy=f"kinetrack import SOURCE --name {name}",
+        )
+    path = root / PARAMS_FILE
+    write_text(path, set_dataset(path.read_text(encoding="utf-8"), name))
+    return f"{PARAMS_FILE}: dataset {load_params(path)['dataset']}"
+
+
 def find_preset(root: Path) -> str | None:
     """Name of the preset that `params.yaml` is, whatever its data set; None when it was edited."""
     content = _without_dataset((root / PARAMS_FILE).read_text(encoding="utf-8"))

@@ -5,11 +5,38 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kinetrack.errors import InputError
+
 
 def repro(stage: str, *, root: Path) -> int:
     """Bring a stage and all before it up to date; return DVC's exit code."""
     command = [sys.executable, "-m", "dvc", "repro", stage]
     return subprocess.run(command, cwd=root, env=_environment(), check=False).returncode
+
+
+def add_data(path: Path, *, root: Path) -> None:
+    """Put a folder under DVC, and the file that stands for it into Git's index.
+
+    Raises:
+        InputError: one of the two does not; the folder stays as it is.
+    """
+    described = [f"{path}.dvc", str(path.parent / ".gitignore")]
+    _require([sys.executable, "-m", "dvc", "add", "--quiet", "--", str(path)], path, root)
+    present = [name for name in described if (root / name).exists()]
+    _require(["git", "add", "--", *present], path, root)
+
+
+def _require(command: list[str], path: Path, root: Path) -> None:
+    result = subprocess.run(
+        command, cwd=root, env=_environment(), check=False, capture_output=True, text=True
+    )
+    if result.returncode != 0:
+        raise InputError(
+            path,
+            "is in its place, but not under version control",
+            found=" ".join(result.stderr.split())[-300:],
+            remedy=f"dvc add {path} && git add {path}.dvc",
+        )
 
 
 def _environment() -> dict[str, str]:

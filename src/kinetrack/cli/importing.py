@@ -1,0 +1,196 @@
+"""`kinetrack import`: a collection of videos into a versioned data set."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+from kinetrack.cli.import_report import Imported, print_report
+from kinetrack.collecting.archives import extract_archive, is_archive_name
+from kinetrack.collecting.catalogue import CATALOGUE, check_counts
+from kinetrack.collecting.collections import LabelFrom, Plan, plan_folders, plan_manifest
+from kinetrack.collecting.download import download
+from kinetrack.collecting.gathering import OpenedClip, gather, leave_out
+from kinetrack.collecting.official import Difference, add_official, read_official
+from kinetrack.data.manifest import read_manifest
+from kinetrack.errors import InputError
+from kinetrack.files import atomic_folder
+from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_params, parse_section
+from kinetrack.stages.frames import FramesParams
+from kinetrack.versioning.commands import add_data
+
+_VIDEOS = Path("data/videos")
+_DOWNLOADS = Path(".kinetrack/downloads")
+_UNPACKED = ".unpacked"
+
+
+class ImportOptions(NamedTuple):
+    """What the command line says beside the source; paths are absolute."""
+
+    name: str
+    local: Path | None
+    manifest: Path | None
+    lists: Path | None
+    label_from: LabelFrom
+    group_pattern: str | None
+    on_broken: Literal["fail", "skip"]
+    checksum: str | None
+
+
+class _Origin(NamedTuple):
+    place: Path
+    manifest: Path | None
+    lists: Path | None
+
+
+def import_collection(source: str, options: ImportOptions, *, root: Path) -> None:
+    """Bring a collection in, put it under DVC and Git, and print what it holds.
+
+    `source` is a name of the catalogue, an http(s) address, an archive, a folder or a manifest.
+
+    Raises:
+        InputError: anything in the source that cannot be taken as it is; nothing is left then but
+            a finished download.
+    """
+    target = root / _VIDEOS / options.name
+    _check_target(target, options.name)
+    origin = _find_origin(source, options, root / _DOWNLOADS)
+    imported = _bring_in(origin, options, target, known=source)
+    print_report(imported)
+    add_data(_VIDEOS / options.name, root=root)
+    shutil.rmtree(root / _DOWNLOADS, ignore_errors=True)
+    print(_describe_next(options))
+
+
+def _describe_next(options: ImportOptions) -> str:
+    lines = ["", f"Next: kinetrack use {options.name}, then make repro"]
+    if options.group_pattern != load_params()["frames"]["group_pattern"]:
+        pattern = "null" if options.group_pattern is None else options.group_pattern
+        lines.append(f"      in params.yaml, section frames: group_pattern: {pattern}")
+    return "\n".join(lines)
+
+
+def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
+    """The pattern of the groups: as given, none, or that of `params.yaml`.
+
+    Raises:
+        InputError: both are asked for, or the pattern has no group.
+    """
+    if no_groups:
+        if given is not None:
+            raise InputError("--no-groups", "contradicts --group-pattern")
+        return None
+    frames = load_params()["frames"]
+    if given is not None:
+        frames = {**frames, "group_pattern": given}
+    return parse_section(FramesParams, "frames", {"frames": frames}, PARAMS_FILE).group_pattern
+
+
+def _check_target(target: Path, name: str) -> None:
+    if not re.fullmatch(DATASET_PATTERN, name) or name == "sample":
+        raise InputError(
+            "--name",
+            "is no name for a data set",
+            found=repr(name),
+            expected=f"{DATASET_PATTERN}, but not sample, the built-in one",
+        )
+    for path in (target, target.with_name(f"{name}.dvc")):
+        if path.exists() or path.is_symlink():
+            raise InputError(path, "is there already", remedy="choose another --name")
+
+
+def _find_origin(source: str, options: ImportOptions, downloads: Path) -> _Origin:
+    known, lists = CATALOGUE.get(source), options.lists
+    if known and options.local is None:
+        lists = lists or _fetch(known.lists_url, downloads, None)
+        return _Origin(_fetch(known.archive_url, downloads, options.checksum), None, lists)
+    if "://" in source:
+        return _Origin(_fetch(source, downloads, options.checksum), options.manifest, lists)
+    if options.checksum:
+        raise InputError("--checksum", "is for what is downloaded", found=source)
+    place = (options.local if known else None) or Path(source)
+    if place.suffix.lower() in (".csv", ".json"):
+        return _Origin(place.parent, place, lists)
+    if not place.exists():
+        raise InputError(
+            place,
+            "is not there",
+            expected=f"a folder, an archive, a manifest, an address or {', '.join(CATALOGUE)}",
+        )
+    return _Origin(place, options.manifest, lists)
+
+
+def _fetch(url: str, downloads: Path, checksum: str | None) -> Path:
+    # A folder for each address: two of them may end in the same name.
+    folder = downloads / hashlib.sha256(url.encode()).hexdigest()[:16]
+    fetched = download(url, folder, checksum=checksum)
+    print(f"{url}\n  sha256:{fetched.sha256}")
+    return fetched.path
+
+
+def _bring_in(origin: _Origin, options: ImportOptions, target: Path, *, known: str) -> Imported:
+    with atomic_folder(target) as folder, _named_below(folder):
+        is_archive = not origin.place.is_dir()
+        if is_archive:
+            extract_archive(origin.place, _make(folder / _UNPACKED), description="unpacking")
+        plan = _plan(folder / _UNPACKED if is_archive else origin.place, origin, options)
+        plan, difference = _add_lists(plan, origin.lists)
+        opened = gather(plan, folder, group_pattern=options.group_pattern, may_move=is_archive)
+        skipped = [one for one in opened if one.problem]
+        if options.on_broken == "fail":
+            _refuse_broken(skipped, folder)
+        elif skipped:
+            opened = leave_out(opened, folder, plan)
+        if known in CATALOGUE:
+            check_counts(known, CATALOGUE[known], [one.clip for one in opened])
+        shutil.rmtree(folder / _UNPACKED, ignore_errors=True)
+    return Imported(opened, skipped, plan.left_out, difference)
+
+
+@contextmanager
+def _named_below(folder: Path) -> Iterator[None]:
+    """Name what is in the hidden folder by its place in the collection: nobody else sees it."""
+    try:
+        yield
+    except InputError as error:
+        path = Path(error.path)
+        for hidden in (folder / _UNPACKED, folder):
+            if path != hidden and path.is_relative_to(hidden):
+                error.path = path.relative_to(hidden)
+                break
+        raise
+
+
+def _make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _plan(source: Path, origin: _Origin, options: ImportOptions) -> Plan:
+    if origin.manifest is None:
+        return plan_folders(source, label_from=options.label_from)
+    return plan_manifest(source, read_manifest(origin.manifest), manifest=origin.manifest)
+
+
+def _add_lists(plan: Plan, lists: Path | None) -> tuple[Plan, Difference]:
+    if lists is None:
+        return plan, Difference([], [])
+    if not is_archive_name(lists.name):
+        return add_official(plan, read_official(lists))
+    with TemporaryDirectory() as unpacked:
+        extract_archive(lists, Path(unpacked), description="lists")
+        return add_official(plan, read_official(Path(unpacked)))
+
+
+def _refuse_broken(broken: list[OpenedClip], folder: Path) -> None:
+    if broken:
+        raise InputError(
+            broken[0].clip.path.relative_to(folder),
+            broken[0].problem,
+            found=f"{len(broken)} such videos" if len(broken) > 1 else None,
+            remedy="mend or remove it, or leave such videos out: --on-broken skip",
+        )

@@ -1,0 +1,86 @@
+"""Putting a planned collection together: files in their places, every clip opened once."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kinetrack.collecting.collections import Plan
+from kinetrack.data.clips import Clip, list_clips
+from kinetrack.data.manifest import MANIFEST_NAME, write_manifest
+from kinetrack.data.video import VideoError, VideoProbe, probe_video
+from kinetrack.errors import InputError
+from kinetrack.files import copy_file
+from kinetrack.parallel import map_clips, with_progress
+
+# A first frame that takes longer is taken for one that never comes.
+_STALL_S = 60
+
+
+class OpenedClip(NamedTuple):
+    """A clip and what opening it told: a probe, or the problem.
+
+    `duration_s` is the clip's, which may be a segment of the video; `num_bytes` the video's.
+    """
+
+    clip: Clip
+    num_bytes: int
+    probe: VideoProbe | None = None
+    duration_s: float = 0
+    problem: str = ""
+
+
+def gather(
+    plan: Plan, folder: Path, *, group_pattern: str | None, may_move: bool
+) -> list[OpenedClip]:
+    """Put the planned videos and the manifest below an empty folder, and open every clip.
+
+    `may_move` is for sources that are ours, as an unpacked archive. Others stay as they are, and
+    the copy shares their blocks where the file system can.
+
+    Raises:
+        InputError: a name without group, or clips whose names are one on some file systems.
+    """
+    placements = with_progress(plan.placements, total=len(plan.placements), description="files")
+    for source, place in placements:
+        target = folder / place
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if may_move:
+            source.replace(target)
+        else:
+            copy_file(source, target)
+    if plan.manifest:
+        write_manifest(folder / MANIFEST_NAME, plan.manifest)
+    clips = list_clips(folder, classes="all", group_pattern=group_pattern)
+    return map_clips(open_clip, clips, description="opening")
+
+
+def open_clip(clip: Clip) -> OpenedClip:
+    """Open a clip's video and decode its first frame."""
+    num_bytes = clip.path.stat().st_size
+    try:
+        probe = probe_video(clip.path, stall_s=_STALL_S)
+    except VideoError as error:
+        return OpenedClip(clip, num_bytes, problem=str(error))
+    start_s = clip.start_s or 0
+    end_s = min(probe.duration_s, clip.end_s or probe.duration_s)
+    problem = f"starts at {start_s:g} s, the video ends at {end_s:g} s" if start_s > end_s else ""
+    return OpenedClip(clip, num_bytes, probe, end_s - start_s, problem)
+
+
+def leave_out(opened: Sequence[OpenedClip], folder: Path, plan: Plan) -> list[OpenedClip]:
+    """Remove the clips that have a problem from the folder and its manifest; return the others.
+
+    Raises:
+        InputError: none is left.
+    """
+    good = [one for one in opened if not one.problem]
+    if not good:
+        raise InputError(folder.name, "holds no video that can be opened", found=opened[0].problem)
+    kept = {one.clip.path for one in good}
+    for path in {one.clip.path for one in opened} - kept:
+        path.unlink()
+    if plan.manifest:
+        names = {(one.clip.label, one.clip.name) for one in good}
+        rows = [row for row in plan.manifest if (row.label, row.clip_name) in names]
+        write_manifest(folder / MANIFEST_NAME, rows)
+    return good

@@ -1,0 +1,67 @@
+"""Small pictures of a clip, and which of its frames are repeats, at little cost."""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import Image
+
+from kinetrack.data.frames import frame_name
+from kinetrack.errors import InputError
+
+
+def read_thumbnails(
+    archive: Path, indices: Sequence[int], *, size_px: tuple[int, int]
+) -> list[Image.Image]:
+    """Read frames as RGB pictures that fit into (width, height); `indices` count from 0.
+
+    Raises:
+        InputError: the archive cannot be read, or lacks a frame.
+    """
+    with _open_archive(archive) as zipped:
+        return [_read_thumbnail(zipped, index, size_px) for index in indices]
+
+
+def list_repeats(archive: Path, *, num_frames: int) -> set[int]:
+    """Indices of the frames whose JPEG has the bytes of the one before; no picture is read.
+
+    Raises:
+        InputError: the archive cannot be read, or lacks a frame.
+    """
+    with _open_archive(archive) as zipped:
+        members = [zipped.getinfo(frame_name(number)) for number in range(1, num_frames + 1)]
+    checksums = [(member.CRC, member.file_size) for member in members]
+    return {place for place in range(1, num_frames) if checksums[place] == checksums[place - 1]}
+
+
+@contextmanager
+def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            yield zipped
+    # As in `read_frames`: zipfile raises RuntimeError for an encrypted member and
+    # NotImplementedError for a method of packing.
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        Image.DecompressionBombError,
+    ) as error:
+        raise InputError(
+            archive, "is no whole frame archive", found=error, remedy="dvc repro -f frames"
+        ) from None
+
+
+def _read_thumbnail(zipped: zipfile.ZipFile, index: int, size_px: tuple[int, int]) -> Image.Image:
+    with (
+        zipped.open(frame_name(index + 1)) as file,
+        Image.open(file, formats=["JPEG"]) as image,
+    ):
+        # Decodes at a half, a quarter or an eighth where that is still large enough.
+        image.draft("RGB", size_px)
+        small = image.convert("RGB")
+    small.thumbnail(size_px)
+    return small

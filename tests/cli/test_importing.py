@@ -1,0 +1,283 @@
+"""`kinetrack import` from every kind of source, without DVC; test_import_pipeline has it with."""
+
+import json
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kinetrack.cli import importing
+from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
+from kinetrack.collecting.catalogue import CATALOGUE, KnownCollection
+from kinetrack.data.index import FramesRow
+from kinetrack.errors import InputError
+from kinetrack.stages.frames import extract_all
+
+from archives_made import write_rar
+from factories import FRAMES_PARAMS, GROUP_PATTERN, write_data_set, write_video
+
+OPTIONS = ImportOptions(
+    name="kitchen",
+    local=None,
+    manifest=None,
+    lists=None,
+    label_from="top",
+    group_pattern=GROUP_PATTERN,
+    on_broken="fail",
+    checksum=None,
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project's folder with params.yaml; what would go to DVC is not called."""
+    folder = tmp_path / "project"
+    (folder / "data/videos").mkdir(parents=True)
+    shutil.copyfile(Path(__file__).parents[2] / "presets/sample.yaml", folder / "params.yaml")
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(importing, "add_data", lambda path, *, root: None)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def collection(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips below `UCF/`, as the archives of UCF101 have it; read only."""
+    folder = tmp_path_factory.mktemp("collection")
+    write_data_set(folder / "UCF", num_frames=10)
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def pack_zip(source: Path, archive: Path) -> None:
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files_of(source).items():
+            zipped.writestr(name, content)
+
+
+def pack_tar(source: Path, archive: Path) -> None:
+    with tarfile.open(archive, f"w:{archive.suffix[1:].replace('tar', '')}") as tar:
+        tar.add(source / "UCF", "UCF")
+
+
+def pack_rar(source: Path, archive: Path) -> None:
+    write_rar(archive, files_of(source))
+
+
+def bring_in(source: Path | str, root: Path, **options: object) -> Path:
+    import_collection(str(source), OPTIONS._replace(**options), root=root)
+    return root / "data/videos" / str(options.get("name", "kitchen"))
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("all.zip", pack_zip),
+        ("all.tar", pack_tar),
+        ("all.tar.gz", pack_tar),
+        ("all.tar.xz", pack_tar),
+        ("all.rar", pack_rar),
+    ],
+)
+def test_archive_gives_what_the_folder_gives(
+    collection: Path, root: Path, tmp_path: Path, name: str, pack: Callable[[Path, Path], None]
+) -> None:
+    pack(collection, tmp_path / name)
+    from_folder = bring_in(collection, root, name="one")
+    from_archive = bring_in(tmp_path / name, root, name="other")
+    assert len(files_of(from_folder)) == 6
+    assert files_of(from_archive) == files_of(from_folder) == files_of(collection / "UCF")
+
+
+def index_of(folder: Path, tmp_path: Path) -> list[FramesRow]:
+    return extract_all(FRAMES_PARAMS, videos=folder, frames=tmp_path / f"frames/{folder.name}")
+
+
+def test_manifest_gives_what_the_folder_gives(collection: Path, root: Path, tmp_path: Path) -> None:
+    rows = [
+        {"path": path.relative_to(collection).as_posix(), "label": path.parent.name}
+        for path in collection.rglob("*.avi")
+    ]
+    (collection / "list.json").write_text(json.dumps(rows))
+    named = index_of(bring_in(collection / "list.json", root, name="named"), tmp_path)
+    sorted_by_folder = index_of(bring_in(collection, root, name="sorted"), tmp_path)
+    assert [row.model_copy(update={"video": ""}) for row in named] == [
+        row.model_copy(update={"video": ""}) for row in sorted_by_folder
+    ]
+
+
+def test_segments_are_the_frames_of_the_whole(root: Path, tmp_path: Path) -> None:
+    write_video(tmp_path / "in/take.avi", num_frames=50)
+    (tmp_path / "list.csv").write_text(
+        "path,label,group,start_s,end_s\n"
+        "take.avi,Jump,anna,,1.2\n"
+        "take.avi,Walk,anna,1.2,2\n"
+        "take.avi,Whole,anna,,\n"
+        "take.avi,Whole too,anna,0,2\n"
+    )
+    folder = bring_in(tmp_path / "in", root, manifest=tmp_path / "list.csv")
+    jump, walk, whole, whole_too = index_of(folder, tmp_path)
+    assert (jump.num_frames, walk.num_frames, whole.num_frames) == (30, 20, 50)
+    assert whole_too.frames_sha256 == whole.frames_sha256 != jump.frames_sha256
+    frames = tmp_path / "frames/kitchen"
+    with (
+        zipfile.ZipFile(frames / "Walk/take_00001200_00002000.zip") as part,
+        zipfile.ZipFile(frames / "Whole/take.zip") as all_of_it,
+    ):
+        assert part.read("frame_0001.jpg") == all_of_it.read("frame_0031.jpg")
+
+
+def test_source_is_left_as_it_was(collection: Path, root: Path) -> None:
+    before = files_of(collection)
+    target = bring_in(collection, root)
+    (target / "Jump/v_Jump_g01_c01.avi").write_bytes(b"edited")
+    assert files_of(collection) == before
+
+
+def test_table_says_what_the_collection_holds(
+    collection: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bring_in(collection, root)
+    screen = capsys.readouterr().out
+    row = next(line for line in screen.splitlines() if "Jump" in line)
+    assert [cell.strip() for cell in row.split("│")][1:4] == ["Jump", "3", "3"]
+    assert "64x48" in row
+    assert "25" in row
+    assert "Next: kinetrack use kitchen" in screen
+
+
+def test_broken_video_is_refused_by_name_and_nothing_stays(
+    collection: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(collection / "UCF", tmp_path / "in")
+    (tmp_path / "in/Jump/v_Jump_g09_c01.avi").write_text("no video")
+    with pytest.raises(InputError, match=r"^Jump/v_Jump_g09_c01\.avi: cannot be opened"):
+        bring_in(tmp_path / "in", root)
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def test_broken_videos_are_left_out_when_that_is_asked_for(
+    collection: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(collection / "UCF", tmp_path / "in")
+    (tmp_path / "in/Jump/v_Jump_g09_c01.avi").write_text("no video")
+    target = bring_in(tmp_path / "in", root, on_broken="skip")
+    assert files_of(target) == files_of(collection / "UCF")
+    assert "Jump/v_Jump_g09_c01.avi: cannot be opened" in capsys.readouterr().out
+
+
+def test_name_without_group_is_named_by_its_place(
+    collection: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(collection / "UCF", tmp_path / "in")
+    write_video(tmp_path / "in/Jump/holiday.avi", num_frames=2)
+    with pytest.raises(InputError, match=r"^Jump/holiday\.avi: has no group"):
+        bring_in(tmp_path / "in", root)
+    target = bring_in(tmp_path / "in", root, group_pattern=None)
+    assert len(files_of(target)) == 7
+
+
+@pytest.mark.parametrize("name", ["", "Kitchen", "a/b", "..", "-x", "sample", "a.b"])
+def test_name_of_the_data_set_is_plain(collection: Path, root: Path, name: str) -> None:
+    with pytest.raises(InputError, match="--name: is no name for a data set"):
+        bring_in(collection, root, name=name)
+
+
+@pytest.mark.parametrize("taken", ["kitchen", "kitchen.dvc"])
+def test_data_set_that_is_there_is_not_replaced(collection: Path, root: Path, taken: str) -> None:
+    (root / "data/videos" / taken).mkdir()
+    with pytest.raises(InputError, match="is there already"):
+        bring_in(collection, root)
+
+
+@pytest.mark.parametrize(
+    ("source", "options", "reason"),
+    [
+        ("nowhere", {}, "nowhere: is not there, expected a folder, an archive"),
+        ("nowhere", {"checksum": "sha256:0"}, "--checksum: is for what is downloaded"),
+        ("ftp://host/a.zip", {}, "ftp://host/a.zip"),
+        ("http://127.0.0.1:9/a.zip", {}, "http://127.0.0.1:9/a.zip"),
+    ],
+)
+def test_source_that_is_none_is_named(
+    root: Path, source: str, options: dict[str, object], reason: str
+) -> None:
+    with pytest.raises(InputError, match=reason):
+        bring_in(source, root, **options)
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def test_hostile_archive_leaves_nothing(root: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "all.zip", "w") as zipped:
+        zipped.writestr("Jump/1.avi", "x")
+        zipped.writestr("../../escaped.avi", "x")
+    with pytest.raises(InputError, match=r"all\.zip"):
+        bring_in(tmp_path / "all.zip", root)
+    assert list((root / "data/videos").iterdir()) == []
+    assert list(tmp_path.rglob("escaped*")) == []
+
+
+def write_lists(folder: Path, train: str, test: str) -> Path:
+    folder.mkdir()
+    (folder / "trainlist01.txt").write_text(train)
+    (folder / "testlist01.txt").write_text(test)
+    return folder
+
+
+def test_lists_go_into_the_manifest_and_differences_are_told(
+    collection: Path, root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = "Jump/v_Jump_g01_c01.avi 1\nWalk/v_Walk_g01_c01.avi 2\nWalk/v_Walk_g77_c01.avi 2"
+    lists = write_lists(tmp_path / "lists", train, "Jump/v_Jump_g02_c01.avi")
+    rows = index_of(bring_in(collection, root, lists=lists), tmp_path)
+    assert [row.official for row in rows] == ["train", "test", "", "train", "", ""]
+    screen = capsys.readouterr().out
+    assert "1 in the lists, but not in the collection:\n  Walk/v_Walk_g77_c01" in screen
+    assert "3 in the collection, but in no list:\n  Jump/v_Jump_g03_c01" in screen
+
+
+@pytest.fixture
+def small_ucf101(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = KnownCollection("", "", classes=2, clips=6, groups_per_class=3)
+    monkeypatch.setitem(CATALOGUE, "ucf101", known)
+
+
+@pytest.mark.usefixtures("small_ucf101")
+def test_known_collection_comes_from_a_local_copy(
+    collection: Path, root: Path, tmp_path: Path
+) -> None:
+    pack_rar(collection, tmp_path / "UCF101.rar")
+    target = bring_in("ucf101", root, local=tmp_path / "UCF101.rar", name="ucf101")
+    assert files_of(target) == files_of(collection / "UCF")
+
+
+@pytest.mark.usefixtures("small_ucf101")
+def test_known_collection_that_is_not_whole_is_refused(
+    collection: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(collection, tmp_path / "in")
+    (tmp_path / "in/UCF/Walk/v_Walk_g03_c01.avi").unlink()
+    with pytest.raises(InputError, match="found 2 classes, 5 clips, 2 groups in Walk"):
+        bring_in("ucf101", root, local=tmp_path / "in")
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def test_pattern_is_that_of_the_params_unless_given(root: Path) -> None:
+    assert choose_pattern(None, no_groups=False) == GROUP_PATTERN
+    assert choose_pattern("(x)", no_groups=False) == "(x)"
+    assert choose_pattern(None, no_groups=True) is None
+
+
+@pytest.mark.parametrize(("pattern", "no_groups"), [("x", False), ("(", False), ("(x)", True)])
+def test_pattern_that_contradicts_is_refused(root: Path, pattern: str, no_groups: bool) -> None:
+    with pytest.raises(InputError, match="group"):
+        choose_pattern(pattern, no_groups=no_groups)
