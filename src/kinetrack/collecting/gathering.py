@@ -51,20 +51,29 @@ def gather(
     if plan.manifest:
         write_manifest(folder / MANIFEST_NAME, plan.manifest)
     clips = list_clips(folder, classes="all", group_pattern=group_pattern)
-    return map_clips(open_clip, clips, description="opening")
+    paths = sorted({clip.path for clip in clips})  # a long video is opened once, not for each clip
+    probes = dict(zip(paths, map_clips(_probe, paths, description="opening"), strict=True))
+    return [_describe(clip, probes[clip.path]) for clip in clips]
 
 
-def open_clip(clip: Clip) -> OpenedClip:
-    """Open a clip's video and decode its first frame."""
-    num_bytes = clip.path.stat().st_size
+def _probe(path: Path) -> VideoProbe | str:
+    """What the first frame tells, or what is wrong."""
     try:
-        probe = probe_video(clip.path, stall_s=_STALL_S)
+        return probe_video(path, stall_s=_STALL_S)
     except VideoError as error:
-        return OpenedClip(clip, num_bytes, problem=str(error))
-    start_s = clip.start_s or 0
-    end_s = min(probe.duration_s, clip.end_s or probe.duration_s)
-    problem = f"starts at {start_s:g} s, the video ends at {end_s:g} s" if start_s > end_s else ""
-    return OpenedClip(clip, num_bytes, probe, end_s - start_s, problem)
+        return str(error)
+
+
+def _describe(clip: Clip, probed: VideoProbe | str) -> OpenedClip:
+    num_bytes = clip.path.stat().st_size
+    if isinstance(probed, str):
+        return OpenedClip(clip, num_bytes, problem=probed)
+    start_s, video_s = clip.start_s or 0, probed.duration_s
+    if 0 < video_s <= start_s:
+        problem = f"starts at {start_s:g} s, the video ends at {video_s:g} s"
+        return OpenedClip(clip, num_bytes, probed, problem=problem)
+    end_s = min(video_s, clip.end_s or video_s)
+    return OpenedClip(clip, num_bytes, probed, max(end_s - start_s, 0))
 
 
 def leave_out(opened: Sequence[OpenedClip], folder: Path, plan: Plan) -> list[OpenedClip]:
