@@ -7,13 +7,14 @@ from hypothesis import strategies as st
 
 from kinetrack.data.timing import Beat, Clock, frames_between
 
-RATE = Fraction(25)
-TICK = 1 / RATE
+TICK_S = Fraction(1, 3000)
+FRAME = 120  # ticks: 25 frames a second
 
 
-def place_all(ticks: list[Fraction | int]) -> tuple[list[int], Beat]:
-    beat = Beat(RATE)
-    return [beat.place(tick * TICK) for tick in ticks], beat
+def place_all(places: list[Fraction | int]) -> tuple[list[int], Beat]:
+    """Frames at these places, counted in frames: their slots."""
+    beat = Beat(ticks_per_frame=Fraction(FRAME), tick_s=TICK_S)
+    return [beat.place(round(place * FRAME)) for place in places], beat
 
 
 @pytest.mark.parametrize(
@@ -65,23 +66,27 @@ def test_stamps_that_do_not_rise_are_jumbled(ticks: list[Fraction | int], is_jum
 
 
 def test_times_count_from_the_first_stamp() -> None:
-    clock = Clock(RATE)
-    stamps = [Fraction(-7), Fraction(-6), None, Fraction(3)]
-    times = [clock.read(stamp, shown_for=Fraction(0)) for stamp in stamps]
-    assert times == [0, 1, 1 + TICK, 10]
-    assert (clock.first_stamp, clock.end) == (-7, 10 + TICK)
+    clock = Clock(ticks_per_frame=Fraction(FRAME))
+    times = [clock.read(stamp, shown_for=0) for stamp in [-700, -600, None, 300]]
+    assert times == [0, 100, 100 + FRAME, 1000]
+    assert (clock.first_stamp, clock.end) == (-700, 1000 + FRAME)
 
 
 def test_end_is_that_of_the_frame_shown_last() -> None:
-    clock = Clock(RATE)
-    clock.read(Fraction(0), shown_for=Fraction(9))
-    clock.read(Fraction(1), shown_for=Fraction(2))
-    assert clock.end == 9
+    clock = Clock(ticks_per_frame=Fraction(FRAME))
+    clock.read(0, shown_for=900)
+    clock.read(100, shown_for=200)
+    assert clock.end == 900
+
+
+def test_time_moves_on_where_a_tick_is_longer_than_a_frame() -> None:
+    clock = Clock(ticks_per_frame=Fraction(1, 5))
+    assert [clock.read(None, shown_for=0) for _ in range(3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
-    ("end", "number"),
+    ("end_s", "number"),
     [(1, 25), (Fraction(999, 1000), 25), (Fraction(997, 1000), 24), (0, 0), (-1, 0)],
 )
-def test_only_whole_frames_fit(end: Fraction, number: int) -> None:
-    assert frames_between(Fraction(0), Fraction(end), RATE) == number
+def test_only_whole_frames_fit(end_s: Fraction, number: int) -> None:
+    assert frames_between(Fraction(0), Fraction(end_s), rate=Fraction(25)) == number

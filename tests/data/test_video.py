@@ -14,12 +14,12 @@ from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kinetrack.data.containers import identify
 from kinetrack.data.video import (
     Frame,
     VideoError,
     VideoProbe,
     decode_isolated,
-    identify,
     open_video,
     probe_video,
 )
@@ -165,7 +165,7 @@ def test_times_may_start_anywhere(tmp_path: Path, suffix: str) -> None:
 def test_rate_that_no_camera_has_is_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kinetrack.data.video._HIGHEST_FPS", 100)
+    monkeypatch.setattr("kinetrack.data.containers.HIGHEST_FPS", 100)
     path = write_video(tmp_path / "a.avi", num_frames=5, fps=600)
     with open_video(path) as reader:
         assert len(list(reader)) == 5
@@ -190,6 +190,8 @@ def test_one_frame_is_a_video(tmp_path: Path) -> None:
         (1, 1, "yuv444p", "libx264"),
         (321, 241, "yuv444p", "libx264"),
         (321, 241, "yuv420p", "libvpx-vp9"),
+        (50, 50, "yuv420p", "libx264"),  # no multiple of 8: FFmpeg has a way that leaves the
+        (342, 20, "yuv420p", "mpeg4"),  # last columns unwritten (to RGBA, since 8.1)
         (64, 48, "yuv420p10le", "libx264"),
         (64, 48, "yuv422p", "libx264"),
         (64, 48, "bgr0", "ffv1"),
@@ -508,7 +510,7 @@ def test_frames_too_large_to_decode_are_refused(
         path = write_pictures(tmp_path / "a.avi", pictures(3), times_ms=[0, 40, 80])
     else:
         path = write_video(tmp_path / "a.avi", num_frames=5)
-    monkeypatch.setattr("kinetrack.data.video._MOST_PIXELS", 64 * 48 - 1)
+    monkeypatch.setattr("kinetrack.data.containers.MOST_PIXELS", 64 * 48 - 1)
     with open_video(path) as reader:
         assert list(reader) == []
         assert (
@@ -522,7 +524,7 @@ def test_frame_that_grows_too_large_on_the_way_is_undecodable(
     images = [*pictures(2), *pictures(1, width=640, height=480), *pictures(1)]
     path = write_pictures(tmp_path / "a.avi", images, times_ms=[0, 40, 80, 120])
     assert [frame.image_hwc.shape[1] for frame in read_all(path)] == [64, 64, 640, 64]
-    monkeypatch.setattr("kinetrack.data.video._MOST_PIXELS", 64 * 48)
+    monkeypatch.setattr("kinetrack.data.containers.MOST_PIXELS", 64 * 48)
     with open_video(path) as reader:
         assert [frame.image_hwc.shape[1] for frame in reader] == [64, 64, 64]
         assert reader.undecodable_packets == 1

@@ -12,14 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinetrack.data.video import (
-    Frame,
-    VideoError,
-    VideoReader,
-    decode_isolated,
-    identify,
-    open_video,
-)
+from kinetrack.data.containers import VideoError, identify
+from kinetrack.data.video import Frame, VideoReader, decode_isolated, open_video
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file
 from kinetrack.isolation import report_progress

@@ -1,8 +1,7 @@
 """Decoding one video file into frames, with what it promised and what was wrong."""
 
 import itertools
-import re
-import stat
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -14,44 +13,28 @@ import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import SideData
-from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from kinetrack.data import containers
+from kinetrack.data.containers import VideoError, VideoProbe, open_container
 from kinetrack.data.timing import Beat, Clock, frames_between
 from kinetrack.isolation import CrashedError, StalledError, report_progress, run_isolated
 
+__all__ = [
+    "Frame",
+    "VideoError",
+    "VideoProbe",
+    "VideoReader",
+    "decode_isolated",
+    "open_video",
+    "probe_video",
+]
+
 Result = TypeVar("Result")
 
-# FFmpeg picks a demuxer by content: without this list a text file named .avi can be a playlist
-# that opens other files.
-_FORMATS = "avi,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo"
-_PROTOCOLS = "file"
-# A frame of 8K video has 33 million; a header that claims more would only cost memory.
-_MOST_PIXELS = 40_000_000
-# Faster than any camera's file says it is: a time base taken for a rate.
-_HIGHEST_FPS = 10_000
 # So much before its time a frame belongs to a segment: time stamps may be rounded.
-_EARLY = Fraction(1, 2000)
-
-
-class VideoError(Exception):
-    """A file that gives no frame, or none that can be trusted; the text says why."""
-
-
-class VideoProbe(NamedTuple):
-    """What a file says of itself; 0 where it does not say."""
-
-    container: str
-    codec: str
-    pixel_format: str
-    width: int
-    height: int
-    fps: float
-    promised_frames: int
-    duration_s: float
-    video_streams: int
-    has_audio: bool
+_EARLY_S = Fraction(1, 2000)
 
 
 class Frame(NamedTuple):
@@ -89,36 +72,32 @@ class VideoReader:
         stream.thread_type = "SLICE"
         stream.thread_count = 1
         # A stream may change its size on the way.
-        stream.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}
-        self._start = Fraction(start_s or 0)
-        self._end = None if end_s is None else Fraction(end_s)
+        stream.codec_context.options = {"max_pixels": str(containers.MOST_PIXELS)}
+        self._rate = containers.frame_rate(stream)
+        self._tick_s = Fraction(stream.time_base or 1 / self._rate)
+        ticks_per_frame = 1 / (self._rate * self._tick_s)
+        self._clock = Clock(ticks_per_frame=ticks_per_frame)
+        self._beat = Beat(ticks_per_frame=ticks_per_frame, tick_s=self._tick_s)
+        self._start_s, self._end_s = Fraction(start_s or 0), end_s
+        self._start = self._to_ticks(self._start_s)
+        self._end = math.inf if end_s is None else self._to_ticks(Fraction(end_s))
         self._jumps = jumps
-        self._rate = _frame_rate(stream)
-        self._clock, self._beat = Clock(self._rate), Beat(self._rate)
         self._is_read_out = False
         self.undecodable_packets = 0
+
+    def _to_ticks(self, time_s: Fraction) -> int:
+        """The first tick that belongs to what starts at this time."""
+        return math.ceil((time_s - _EARLY_S) / self._tick_s)
 
     @property
     def header(self) -> VideoProbe:
         """What the file says of itself, its size before a rotation."""
-        container, stream = self._container, self._stream
-        return VideoProbe(
-            container=_format_name(container),
-            codec=stream.codec_context.codec.canonical_name,
-            pixel_format=stream.codec_context.pix_fmt or "",
-            width=stream.width,
-            height=stream.height,
-            fps=float(self._rate),
-            promised_frames=_promised_frames(container, stream),
-            duration_s=float(_promised_duration(container, stream) or _rough_duration(container)),
-            video_streams=sum(not _is_cover(other) for other in container.streams.video),
-            has_audio=bool(container.streams.audio),
-        )
+        return containers.describe(self._container, self._stream)
 
     @property
     def end_s(self) -> float:
         """Where the last decoded frame ends, in seconds from the first frame of the video."""
-        return float(self._clock.end)
+        return float(self._clock.end * self._tick_s)
 
     @property
     def has_jumbled_times(self) -> bool:
@@ -133,86 +112,86 @@ class VideoReader:
     @property
     def has_absurd_rate(self) -> bool:
         """Whether the file states no frame rate that a camera could have."""
-        return not _stated_rates(self._stream)
+        return not containers.stated_rates(self._stream)
 
     @property
     def frames_lost_at_end(self) -> int:
         """How many frames fit between the last one and the end that was promised, in time.
 
         For a segment that is its own end. For a whole video only Matroska promises a time; others
-        promise a number of frames.
+        promise a number of frames, or nothing.
         """
         if not self._is_read_out:
             return 0
-        if self._end is not None:
-            return frames_between(self._clock.end, self._end, self._rate)
-        is_segment = self._start > 0
-        promised = _promised_duration(self._container, self._stream)
-        if promised is None or not (is_segment or _format_name(self._container) == "matroska"):
+        end_s = self._clock.end * self._tick_s
+        if self._end_s is not None:
+            return frames_between(end_s, Fraction(self._end_s), rate=self._rate)
+        promised_s = containers.promised_duration(self._container, self._stream)
+        is_matroska = containers.format_name(self._container) == "matroska"
+        if promised_s is None or not (is_matroska or self._start_s > 0):
             return 0
-        # Writers of Matroska count from 0 or from the first frame: the later end is the safe one.
-        is_from_zero = _format_name(self._container) == "matroska"
-        offset = max(self._clock.first_stamp or Fraction(0), Fraction(0)) if is_from_zero else 0
-        return frames_between(self._clock.end + offset, promised, self._rate)
+        if is_matroska:  # writers count from 0 or from the first frame: the later end is safe
+            end_s += max(self._clock.first_stamp or 0, 0) * self._tick_s
+        return frames_between(end_s, promised_s, rate=self._rate)
 
     def explain_nothing(self) -> str:
         """Why no frame came."""
-        if self._start > 0 and self._clock.end > 0:
-            start_s = float(self._start)
+        if self._start_s > 0 and self._clock.end > 0:
+            start_s = float(self._start_s)
             return f"has nothing at {start_s:g} s: the video ends at {self.end_s:.1f} s"
         if not self._stream.width:  # FFmpeg refuses the size that the header states
-            return f"states no frame size, or one of more than {_MOST_PIXELS / 1e6:g} million px"
+            most = containers.MOST_PIXELS / 1e6
+            return f"states no frame size, or one of more than {most:g} million px"
         return "holds no frame that can be decoded"
 
     def __iter__(self) -> Iterator[Frame]:
+        turn: _Turn | None = None
         for picture, time in self._pictures_of_segment():
             image = _to_rgb(picture)
             if image is None:
                 self.undecodable_packets += 1
                 continue
-            rotation_deg, is_mirrored = _read_turn(picture), _is_mirrored(picture)
+            if turn is None or turn.angle != picture.rotation:
+                turn = _read_turn(picture)  # its matrix, which costs more than the whole rest
             yield Frame(
-                image_hwc=image if is_mirrored else _rotate(image, rotation_deg),
+                image_hwc=image if turn.is_mirrored else _rotate(image, turn.rotation_deg),
                 slot=self._beat.place(time),
                 is_corrupt=bool(picture.is_corrupt),
-                rotation_deg=rotation_deg,
-                is_mirrored=is_mirrored,
+                rotation_deg=turn.rotation_deg,
+                is_mirrored=turn.is_mirrored,
             )
 
-    def _pictures_of_segment(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        latest = Fraction(0)
+    def _pictures_of_segment(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        latest = 0
         for picture, time in self.pictures():
             latest = max(latest, time)  # jumbled stamps must not tear the segment apart
-            if self._end is not None and latest >= self._end - _EARLY:
+            if latest >= self._end:
                 return
-            if latest >= self._start - _EARLY:
+            if latest >= self._start:
                 yield picture, time
         self._is_read_out = True
 
-    def pictures(self) -> Iterator[tuple[av.VideoFrame, Fraction]]:
-        """Decoded pictures up to the end, with their times in seconds from the video's first."""
+    def pictures(self) -> Iterator[tuple[av.VideoFrame, int]]:
+        """Decoded pictures up to the end of the video, with their times in ticks."""
         pictures = self._decode()
         if self._jumps:
             pictures = self._decode_from_key_frame(pictures)
         for picture in pictures:
-            yield picture, self._read_clock(picture)
+            yield picture, self._clock.read(picture.pts, shown_for=picture.duration or 0)
+
+    def reaches_start(self) -> bool:
+        """Whether the first picture is at or before the segment's start."""
+        _, time = next(self.pictures(), (None, math.inf))
+        return time <= self._start
 
     def _decode_from_key_frame(self, pictures: Iterator[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        """Pictures from the last key frame before the segment; what comes after it needs none
-        before it."""
+        """Pictures from the last key frame before the segment on, which need none before it."""
         first = next(pictures, None)
-        if first is None or first.pts is None or first.time_base is None:
+        if first is None or first.pts is None:
             return iter(())
-        self._read_clock(first)
-        self._container.seek(
-            first.pts + int(self._start / first.time_base), stream=self._stream, backward=True
-        )
+        self._clock.read(first.pts, shown_for=0)
+        self._container.seek(first.pts + max(self._start, 0), stream=self._stream)
         return itertools.dropwhile(lambda picture: not picture.key_frame, self._decode())
-
-    def _read_clock(self, picture: av.VideoFrame) -> Fraction:
-        base = picture.time_base or Fraction(0)
-        stamp = None if picture.pts is None or not base else picture.pts * base
-        return self._clock.read(stamp, shown_for=(picture.duration or 0) * base)
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         packets, packet = self._container.demux(self._stream), None
@@ -228,14 +207,12 @@ class VideoReader:
 
     def _count_lost(self, packet: "Packet[Any] | None") -> None:
         """Count a packet that cannot be decoded, unless its time lies outside of the segment."""
-        stamp = None if packet is None else packet.pts if packet.pts is not None else packet.dts
-        if packet is None or stamp is None or packet.time_base is None:
-            self.undecodable_packets += 1
-            return
-        time = stamp * packet.time_base - (self._clock.first_stamp or 0)
-        is_before = self._start > 0 and time < self._start - _EARLY
-        if not is_before and (self._end is None or time < self._end - _EARLY):
-            self.undecodable_packets += 1
+        stamp = None if packet is None else packet.dts if packet.pts is None else packet.pts
+        if stamp is not None:
+            time = stamp - (self._clock.first_stamp or 0)
+            if time >= self._end or (time < self._start and self._start_s > 0):
+                return
+        self.undecodable_packets += 1
 
 
 @contextmanager
@@ -251,8 +228,8 @@ def open_video(
         VideoError: no regular file, no container of the known formats, or no video stream in it.
     """
     jumps = start_s is not None and start_s > 0 and _can_jump(path, start_s)
-    with _open_container(path) as container:
-        stream = _pick_stream(container)
+    with open_container(path) as container:
+        stream = containers.pick_stream(container)
         yield VideoReader(container, stream, start_s=start_s, end_s=end_s, jumps=jumps)
 
 
@@ -261,48 +238,15 @@ def _can_jump(path: Path, start_s: float) -> bool:
 
     Only where time stamps are stored with the frames: AVI guesses them while it is read.
     """
-    with _open_container(path) as container:
-        if _format_name(container) not in ("mp4", "matroska"):
+    with open_container(path) as container:
+        if containers.format_name(container) not in ("mp4", "matroska"):
             return False
-        stream = _pick_stream(container)
-        reader = VideoReader(container, stream, start_s=start_s, end_s=None, jumps=True)
+        stream = containers.pick_stream(container)
         try:
-            _, time = next(reader.pictures())
-        except (StopIteration, av.FFmpegError):
+            reader = VideoReader(container, stream, start_s=start_s, end_s=None, jumps=True)
+            return reader.reaches_start()
+        except av.FFmpegError:  # it cannot seek
             return False
-        return time <= Fraction(start_s) - _EARLY
-
-
-@contextmanager
-def _open_container(path: Path) -> Iterator[InputContainer]:
-    identify(path)
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": _PROTOCOLS}
-    try:
-        # An absolute path: FFmpeg would take the first part of "a:b.avi" for a protocol.
-        container = av.open(
-            str(path.absolute()),
-            options={"max_pixels": str(_MOST_PIXELS)},
-            container_options=options,
-        )
-    except (av.FFmpegError, OSError, ValueError) as error:
-        raise VideoError(f"cannot be opened as a video: {_reason(error)}") from None
-    with container:
-        yield container
-
-
-def identify(path: Path) -> tuple[int, int, int]:
-    """What changes when a regular file does: size in bytes, time of the last change, inode.
-
-    Raises:
-        VideoError: it cannot be asked, or is no regular file, which might never end.
-    """
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise VideoError(f"cannot be opened as a video: {_reason(error)}") from None
-    if not stat.S_ISREG(status.st_mode):
-        raise VideoError("is no regular file")
-    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def probe_video(path: Path, *, stall_s: float) -> VideoProbe:
@@ -338,65 +282,8 @@ def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float)
         raise VideoError(f"crashed the decoder ({error})") from None
 
 
-def _pick_stream(container: InputContainer) -> VideoStream:
-    """The stream that ffmpeg would pick; a cover picture is none."""
-    stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream) or _is_cover(stream):
-        raise VideoError("has no video stream")
-    # PyAV gives a stream without decoder neither context nor size.
-    if stream.codec_context is None:
-        raise VideoError("has a codec that cannot be decoded")
-    return stream
-
-
-def _is_cover(stream: VideoStream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
-
-
-def _format_name(container: InputContainer) -> str:
-    names = container.format.name.split(",")  # "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"
-    return "mp4" if "mp4" in names else names[0]
-
-
-def _frame_rate(stream: VideoStream) -> Fraction:
-    return next(iter(_stated_rates(stream)), Fraction(25))
-
-
-def _stated_rates(stream: VideoStream) -> list[Fraction]:
-    rates = (stream.guessed_rate, stream.average_rate)
-    return [Fraction(rate) for rate in rates if rate and 0 < rate <= _HIGHEST_FPS]
-
-
-def _promised_frames(container: InputContainer, stream: VideoStream) -> int:
-    """The header's count; in an MP4 without those that its edit list leaves out."""
-    if _format_name(container) != "mp4" or not stream.frames:
-        return stream.frames
-    return sum(not entry.is_discard for entry in stream.index_entries) or stream.frames
-
-
-def _promised_duration(container: InputContainer, stream: VideoStream) -> Fraction | None:
-    """Seconds of the video stream, where the file states them."""
-    match = re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", ""))
-    if match:
-        hours, minutes, seconds = match.groups()
-        return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
-    match _format_name(container):
-        case "avi" if stream.frames:  # its duration is that of the file as far as it is there
-            return stream.frames / _frame_rate(stream)
-        case "mp4" if stream.duration and stream.time_base:
-            return stream.duration * stream.time_base
-        case "matroska" if not container.streams.audio:
-            return _rough_duration(container) or None
-    return None
-
-
-def _rough_duration(container: InputContainer) -> Fraction:
-    """Seconds of the longest stream, sound too; an estimate for some formats."""
-    return Fraction(container.duration or 0, av.time_base)
-
-
 def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:
-    if picture.width * picture.height > _MOST_PIXELS:
+    if picture.width * picture.height > containers.MOST_PIXELS:
         return None
     try:
         return cast("NDArray[np.uint8]", picture.to_ndarray(format="rgb24", threads=1))
@@ -404,11 +291,18 @@ def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:
         return None
 
 
-def _read_turn(picture: av.VideoFrame) -> int:
-    """Degrees counterclockwise, 0 to 359; PyAV cuts 89.99 off to 89."""
-    nearest = 90 * round(picture.rotation / 90)
-    angle = nearest if abs(picture.rotation - nearest) <= 1 else int(picture.rotation)
-    return angle % 360
+class _Turn(NamedTuple):
+    angle: int
+    rotation_deg: int
+    is_mirrored: bool
+
+
+def _read_turn(picture: av.VideoFrame) -> _Turn:
+    """How the picture asks to be turned; PyAV cuts an angle of 89.99 degrees off to 89."""
+    angle = picture.rotation
+    nearest = 90 * round(angle / 90)
+    rotation_deg = (nearest if abs(angle - nearest) <= 1 else angle) % 360
+    return _Turn(angle, rotation_deg, _is_mirrored(picture))
 
 
 def _is_mirrored(picture: av.VideoFrame) -> bool:
@@ -428,7 +322,3 @@ def _rotate(image_hwc: NDArray[np.uint8], rotation_deg: int) -> NDArray[np.uint8
     if rotation_deg % 90 or not rotation_deg:
         return image_hwc
     return np.ascontiguousarray(np.rot90(image_hwc, rotation_deg // 90))
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)

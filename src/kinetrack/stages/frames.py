@@ -9,9 +9,9 @@ import typer
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from kinetrack.data.clips import Clip, list_clips, list_ignored
+from kinetrack.data.containers import VideoError
 from kinetrack.data.frames import ExtractionReport, Gaps, Subsampling, extract_frames
 from kinetrack.data.index import INDEX_NAME, FramesRow, write_index
-from kinetrack.data.video import VideoError
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.parallel import map_clips
