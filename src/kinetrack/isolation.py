@@ -53,7 +53,7 @@ def run_isolated(function: Callable[..., Result], *args: Any, stall_s: float) ->
     except BaseException:  # Ctrl-C too: whatever it is still at, nobody waits for it
         child.end()
         raise
-    _idle_children().append(child)
+    _idle.append(child)
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]  # it came through a pipe
@@ -119,29 +119,23 @@ def _tell_end(exit_code: int, stall_s: float) -> StalledError | CrashedError:
     return CrashedError(f"exit code {exit_code}")
 
 
-# Waiting children by the process that started them: a fork must not talk into its parent's pipes.
-_idle: dict[int, list[_Child]] = {}
+# They wait for a call. A fork finds them not alive: they are its parent's children.
+_idle: list[_Child] = []
 
 
-def _idle_children() -> list[_Child]:
-    if os.getpid() not in _idle:
-        atexit.register(end_idle_children)
-    return _idle.setdefault(os.getpid(), [])
-
-
+@atexit.register
 def end_idle_children() -> None:
     """End the children that wait for a call; the next call starts one."""
-    while idle := _idle_children():
-        idle.pop().end()
+    while _idle:
+        _idle.pop().end()
 
 
 def _take_child() -> _Child:
     """A child for one call: as many calls as threads make at once, so many children."""
-    idle = _idle_children()
     while True:
         try:
-            child = idle.pop()
-        except IndexError:
+            child = _idle.pop()
+        except IndexError:  # another thread may have taken the last one just now
             return _Child()
         if child.is_alive():
             return child

@@ -16,8 +16,8 @@ from kinetrack.data.frames import extract_frames
 from kinetrack.data.video import VideoError
 from kinetrack.isolation import StalledError, run_isolated
 
-VARIABLE = "KINETRACK_ODD_VIDEOS"
-FOLDER = Path(os.environ.get(VARIABLE, "not set"))
+VARIABLE = "KINETRACK_REAL_VIDEOS"
+FOLDER = Path(os.environ.get(VARIABLE, "not set")) / "odd"
 
 
 def read_table() -> list[dict[str, str]]:
@@ -29,7 +29,9 @@ def read_table() -> list[dict[str, str]]:
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not read_table(), reason=f"{VARIABLE} names no folder of odd videos"),
+    pytest.mark.skipif(
+        not read_table(), reason=f"{VARIABLE} names no folder that holds odd/index.csv"
+    ),
 ]
 
 
