@@ -36,7 +36,7 @@ class InputError(Exception):
         line = ", ".join(parts)
         if self.remedy:
             line += f" -> {self.remedy}"
-        return _printable_line(line)
+        return printable(line)
 
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send it back by pickle, which knows no keyword arguments.
@@ -49,7 +49,7 @@ def _rebuild(
     return InputError(path, problem, found=found, expected=expected, remedy=remedy)
 
 
-def _printable_line(text: str) -> str:
+def printable(text: str) -> str:
     """Escape line breaks, control characters and undecodable bytes that a file name may hold."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape", "backslashreplace").decode()

@@ -110,4 +110,4 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table with a header into one mapping a row."""
     with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
-        return list(csv.DictReader(file))
+        return list(csv.DictReader(file, restkey="(beyond the last)"))

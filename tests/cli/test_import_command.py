@@ -1,9 +1,12 @@
 """The real command in a real Git and DVC project."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from factories import write_data_set
-from project import Project, make_project
+from project import ROOT, Project, make_project
 
 KINETRACK = ("python", "-m", "kinetrack.cli.main")
 
@@ -43,3 +46,23 @@ def test_second_import_of_the_name_is_refused(project: Project) -> None:
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "data/videos/kitchen: is there already -> choose another --name" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("setup", "reason"),
+    [([], "is no Git repository -> git init"), (["git", "init", "-q"], "is not under DVC")],
+)
+def test_place_without_version_control_is_refused_at_once(
+    tmp_path: Path, setup: list[str], reason: str
+) -> None:
+    write_data_set(tmp_path / "in", num_frames=2)
+    here = Project(tmp_path / "here")
+    here.folder.mkdir()
+    for name in ("dvc.yaml", "presets/sample.yaml"):
+        shutil.copyfile(ROOT / name, here.folder / Path(name).name.replace("sample", "params"))
+    if setup:
+        here.run(*setup)
+    refused = here.run(*KINETRACK, "import", "../in", "--name", "kitchen", check=False)
+    assert refused.returncode == 2
+    assert reason in refused.stderr
+    assert not (here.folder / "data").exists()

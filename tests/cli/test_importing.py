@@ -6,11 +6,14 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from kinetrack.cli import importing
 from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
+from kinetrack.collecting import gathering
 from kinetrack.collecting.catalogue import CATALOGUE, KnownCollection
 from kinetrack.data.index import FramesRow
 from kinetrack.errors import InputError
@@ -38,6 +41,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "data/videos").mkdir(parents=True)
     shutil.copyfile(Path(__file__).parents[2] / "presets/sample.yaml", folder / "params.yaml")
     monkeypatch.chdir(folder)
+    monkeypatch.setattr(importing, "require_repository", lambda root: None)
     monkeypatch.setattr(importing, "add_data", lambda path, *, root: None)
     return folder
 
@@ -192,11 +196,116 @@ def test_name_of_the_data_set_is_plain(collection: Path, root: Path, name: str) 
         bring_in(collection, root, name=name)
 
 
-@pytest.mark.parametrize("taken", ["kitchen", "kitchen.dvc"])
-def test_data_set_that_is_there_is_not_replaced(collection: Path, root: Path, taken: str) -> None:
-    (root / "data/videos" / taken).mkdir()
+@pytest.mark.parametrize(
+    ("taken", "reason"),
+    [
+        (
+            ["kitchen"],
+            "kitchen: is there already, but not under DVC -> dvc add data/videos/kitchen",
+        ),
+        (["kitchen.dvc"], r"elsewhere -> dvc pull data/videos/kitchen\.dvc"),
+        (["kitchen", "kitchen.dvc"], "is there already -> choose another --name"),
+    ],
+)
+def test_data_set_that_is_there_is_not_replaced(
+    collection: Path, root: Path, taken: list[str], reason: str
+) -> None:
+    for name in taken:
+        (root / "data/videos" / name).mkdir()
+    with pytest.raises(InputError, match=reason):
+        bring_in(collection, root)
+    assert sorted(path.name for path in (root / "data/videos").iterdir()) == taken
+
+
+def test_second_import_of_a_name_at_once_is_refused(collection: Path, root: Path) -> None:
+    (root / ".kinetrack").mkdir()
+    with (
+        FileLock(root / ".kinetrack/import-kitchen.lock"),
+        pytest.raises(InputError, match="another import of kitchen is running"),
+    ):
+        bring_in(collection, root)
+    assert len(files_of(bring_in(collection, root))) == 6
+
+
+def test_data_set_that_came_meanwhile_is_not_replaced(
+    collection: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather, theirs = importing.gather, root / "data/videos/kitchen/theirs.avi"
+
+    def gather_while_another_pulls(*args: Any, **options: Any) -> Any:
+        theirs.parent.mkdir()
+        theirs.touch()
+        return gather(*args, **options)
+
+    monkeypatch.setattr(importing, "gather", gather_while_another_pulls)
     with pytest.raises(InputError, match="is there already"):
         bring_in(collection, root)
+    assert theirs.exists()
+
+
+def test_full_disk_is_told_in_one_line(
+    collection: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def copy_to_full_disk(source: Path, target: Path) -> None:
+        raise OSError(28, "No space left on device", str(target))
+
+    monkeypatch.setattr(gathering, "copy_file", copy_to_full_disk)
+    with pytest.raises(InputError, match="cannot be read or written, found No space left"):
+        bring_in(collection, root)
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def test_data_is_under_dvc_before_anything_is_printed(
+    collection: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    added: list[Path] = []
+
+    def add_data(path: Path, *, root: Path) -> None:
+        added.append(path)
+
+    monkeypatch.setattr(importing, "add_data", add_data)
+    monkeypatch.setattr(importing, "print_report", _raise_broken_pipe)
+    with pytest.raises(BrokenPipeError):
+        bring_in(collection, root)
+    assert added == [Path("data/videos/kitchen")]
+
+
+def _raise_broken_pipe(*_: object) -> None:
+    raise BrokenPipeError
+
+
+def test_downloads_of_other_imports_stay(collection: Path, root: Path) -> None:
+    other = root / ".kinetrack/downloads/0123/UCF101.rar"
+    other.parent.mkdir(parents=True)
+    other.touch()
+    bring_in(collection, root)
+    assert other.exists()
+
+
+@pytest.mark.parametrize("wrapper", ["", "up/"])
+def test_manifest_beside_the_videos_is_heeded(root: Path, tmp_path: Path, wrapper: str) -> None:
+    folder = tmp_path / "in" / wrapper
+    write_video(folder / "day1/take.avi", num_frames=20)
+    (folder / "manifest.csv").write_text(
+        "path,label,start_s,end_s\nday1/take.avi,Jump,0,0.4\nday1/take.avi,Walk,0.4,\n"
+    )
+    target = bring_in(tmp_path / "in", root, group_pattern=None)
+    params = FRAMES_PARAMS.model_copy(update={"group_pattern": None})
+    rows = extract_all(params, videos=target, frames=tmp_path / "frames")
+    assert [(row.label, row.num_frames, row.group) for row in rows] == [
+        ("Jump", 10, "day1/take.avi"),
+        ("Walk", 10, "day1/take.avi"),
+    ]
+
+
+def test_class_of_broken_videos_leaves_no_empty_folder(
+    collection: Path, root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(collection / "UCF", tmp_path / "in")
+    (tmp_path / "in/Bad").mkdir()
+    (tmp_path / "in/Bad/v_Bad_g01_c01.avi").write_text("no video")
+    target = bring_in(tmp_path / "in", root, on_broken="skip")
+    assert sorted(path.name for path in target.iterdir()) == ["Jump", "Walk"]
 
 
 @pytest.mark.parametrize(
@@ -204,6 +313,8 @@ def test_data_set_that_is_there_is_not_replaced(collection: Path, root: Path, ta
     [
         ("nowhere", {}, "nowhere: is not there, expected a folder, an archive"),
         ("nowhere", {"checksum": "sha256:0"}, "--checksum: is for what is downloaded"),
+        ("nowhere", {"local": Path("x")}, "--local: is for ucf101 alone"),
+        ("list.csv", {"label_from": "parent"}, "--label-from: has no effect"),
         ("ftp://host/a.zip", {}, "ftp://host/a.zip"),
         ("http://127.0.0.1:9/a.zip", {}, "http://127.0.0.1:9/a.zip"),
     ],
@@ -211,6 +322,7 @@ def test_data_set_that_is_there_is_not_replaced(collection: Path, root: Path, ta
 def test_source_that_is_none_is_named(
     root: Path, source: str, options: dict[str, object], reason: str
 ) -> None:
+    (root / "list.csv").write_text("path,label\na.avi,Jump\n")
     with pytest.raises(InputError, match=reason):
         bring_in(source, root, **options)
     assert list((root / "data/videos").iterdir()) == []

@@ -1,10 +1,12 @@
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetrack.collecting.collections import plan_folders
 from kinetrack.data.clips import (
     Clip,
     choose_classes,
@@ -12,6 +14,7 @@ from kinetrack.data.clips import (
     list_classes,
     list_clips,
     list_ignored,
+    walk_videos,
 )
 from kinetrack.errors import InputError
 
@@ -219,6 +222,41 @@ def test_without_a_pattern_each_clip_is_a_group(tmp_path: Path) -> None:
     touch(tmp_path, "A/1.avi", "B/1.avi", "B/2.avi")
     clips = list_clips(tmp_path, classes="all", group_pattern=None)
     assert [clip.group for clip in clips] == ["A/1", "B/1", "B/2"]
+
+
+def test_parts_of_one_recording_are_one_group(tmp_path: Path) -> None:
+    touch(tmp_path, "take.avi", "other.avi")
+    lines = ["take.avi,Jump,,1", "take.avi,Walk,1,2", "other.avi,Walk,,"]
+    write_table(tmp_path, "path,label,start_s,end_s", *lines)
+    clips = list_clips(tmp_path, classes="all", group_pattern=None)
+    assert [clip.group for clip in clips] == ["take.avi", "other.avi", "take.avi"]
+
+
+def test_groups_that_differ_in_spelling_only_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "a.avi", "b.avi")
+    write_table(tmp_path, "path,label,group", "a.avi,Jump,Anna", "b.avi,Jump,anna")
+    with pytest.raises(InputError, match="found 'Anna' and 'anna'"):
+        clips_of(tmp_path)
+
+
+def test_blanks_around_a_cell_do_not_count(tmp_path: Path) -> None:
+    touch(tmp_path, "a.avi", "b.avi")
+    write_table(tmp_path, "path,label,group", "a.avi,Jump,anna", "b.avi , Jump,anna ")
+    assert {(clip.label, clip.group) for clip in clips_of(tmp_path)} == {("Jump", "anna")}
+
+
+def test_folder_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def walk(top: Path, *, onerror: Callable[[OSError], None]) -> Iterator[tuple[str, list, list]]:
+        onerror(PermissionError(13, "Permission denied", str(top / "A")))
+        yield from ()
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(InputError, match="A: cannot be read, found Permission denied"):
+        list(walk_videos(tmp_path))
+    with pytest.raises(InputError, match="A: cannot be read, found Permission denied"):
+        plan_folders(touch(tmp_path, "A/1.avi", "B/1.avi"), label_from="top")
 
 
 def write_table(folder: Path, *lines: str) -> None:

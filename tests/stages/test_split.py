@@ -6,6 +6,7 @@ import pytest
 
 from kinetrack.data.index import FramesRow, write_index
 from kinetrack.errors import InputError
+from kinetrack.splitting.filters import FilteredSplit
 from kinetrack.stages.split import SplitParams, split_clips, summarise
 
 from factories import frames_row
@@ -45,6 +46,10 @@ def rows_of(label, groups, **changes):
     return [row_of(label, group, **changes) for group in range(1, groups + 1)]
 
 
+def describe(filtered: FilteredSplit) -> str:
+    return summarise(filtered, "first_groups")
+
+
 def test_all_files_are_written(tmp_path):
     index = write_rows(tmp_path, rows_of("Jump", 5) + rows_of("Run", 5))
     split_clips(PARAMS, index=index, splits=tmp_path / "splits")
@@ -68,7 +73,9 @@ def test_a_clip_with_missing_frames_is_dropped_by_name(tmp_path):
     rows[0] = row_of("Jump", 1, 2, missing_frames=2, num_frames=38)
     index = write_rows(tmp_path, [*rows, row_of("Jump", 1)])
     filtered = split_clips(PARAMS, index=index, splits=tmp_path / "splits")
-    assert "dropped Jump/v_Jump_g01_c02: 2 frames missing of 40" in summarise(filtered)
+    assert "dropped Jump/v_Jump_g01_c02: 2 frames missing of 40" in summarise(
+        filtered, "first_groups"
+    )
     assert "v_Jump_g01_c02" in (tmp_path / "splits/dropped.csv").read_text()
     assert b"v_Jump_g01_c02" in (tmp_path / "splits/train.pkl").read_bytes()
     assert "v_Jump_g01_c02" not in (tmp_path / "splits/split.json").read_text()
@@ -127,7 +134,9 @@ def test_official_sides_come_from_the_index(tmp_path):
 def test_official_sides_that_part_a_group_are_told(tmp_path):
     rows = [row_of("Jump", 1, 1, official="train"), row_of("Jump", 1, 2, official="test")]
     filtered = split(tmp_path, rows, strategy="official", val_share=0)
-    assert "  1 groups are on two sides, the first: 01 of Jump" in summarise(filtered)
+    assert "  1 groups are on two sides, the first: 01 of Jump" in summarise(
+        filtered, "first_groups"
+    )
 
 
 def test_equal_clips_on_two_sides_are_dropped_by_name(tmp_path):
@@ -135,7 +144,7 @@ def test_equal_clips_on_two_sides_are_dropped_by_name(tmp_path):
     twin = rows[4].model_copy(update={"group": "01", "clip": "v_Jump_g01_c02"})
     filtered = split(tmp_path, [*rows, twin])
     told = "is the same video as Jump/v_Jump_g05_c01 (test)"
-    assert f"  dropped Jump/v_Jump_g01_c02: {told}" in summarise(filtered)
+    assert f"  dropped Jump/v_Jump_g01_c02: {told}" in describe(filtered)
     with (tmp_path / "splits/dropped.csv").open(newline="") as file:
         assert [list(row.values()) for row in csv.DictReader(file)] == [
             ["v_Jump_g01_c02", "Jump", "train", told]
@@ -221,7 +230,7 @@ def test_a_class_of_one_group_is_named_in_every_fold(tmp_path):
     told = []
     for fold in range(1, 5):
         try:
-            told.append(summarise(split(tmp_path, rows, strategy="kfold", fold=fold, val_share=0)))
+            told.append(describe(split(tmp_path, rows, strategy="kfold", fold=fold, val_share=0)))
         except InputError as error:
             told.append(str(error))
     assert sum("test has no clip of Run" in text for text in told) == 3
@@ -235,7 +244,7 @@ def test_a_clip_that_the_index_names_twice_is_refused(tmp_path):
 
 def test_a_class_that_a_side_lacks_is_named(tmp_path):
     filtered = split(tmp_path, rows_of("Jump", 5) + rows_of("Run", 3))
-    assert "test has no clip of Run" in summarise(filtered)
+    assert "test has no clip of Run" in describe(filtered)
 
 
 @pytest.mark.parametrize(

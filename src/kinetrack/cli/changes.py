@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from kinetrack.cli.data import printable
 from kinetrack.data.clips import walk_videos
 from kinetrack.data.differences import (
     Differences,
@@ -14,7 +13,7 @@ from kinetrack.data.differences import (
     members_of_manifest,
 )
 from kinetrack.data.manifest import MANIFEST_NAME, read_manifest
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.versioning.changes import FolderChanges, folder_changes, read_old_file
 

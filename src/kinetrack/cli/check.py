@@ -13,14 +13,14 @@ from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
 from kinetrack.data.motion import MOTIONS, ClipKey
 from kinetrack.data.sampling import ClipGeometry
-from kinetrack.data.video import VideoError, VideoProbe, probe_video
+from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
 from kinetrack.learning.device import choose_device
 from kinetrack.learning.models import build_model
 from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
 from kinetrack.splitting.coverage import find_absent
-from kinetrack.splitting.strategies import GroupedClip, Sides
+from kinetrack.splitting.strategies import UCF101_RULE, GroupedClip, Sides, is_by_ucf101_rule
 from kinetrack.stages.evaluate import EvaluateParams
 from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
@@ -104,7 +104,17 @@ def _check_dataset(params: AllParams, root: Path) -> str:
     sides = _check_split(params, grouped, folder)
     _check_headers(params, clips)
     told = f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
-    return "\n".join([told, *_describe_absent(sides)])
+    return "\n".join([told, *_describe_groups(params, grouped), *_describe_absent(sides)])
+
+
+def _describe_groups(params: AllParams, clips: Sequence[GroupedClip]) -> list[str]:
+    """What a person may not have meant."""
+    notes = []
+    if len({clip.group for clip in clips}) == len(clips):
+        notes.append("  every clip is a group of its own: figures may flatter")
+    if params.split.strategy == "official" and is_by_ucf101_rule(clips):
+        notes.append(f"  {UCF101_RULE}")
+    return notes
 
 
 def _check_labels(labels: Collection[str], place: Path) -> None:
@@ -163,7 +173,7 @@ def _group_sample(clip: ClipKey, params: AllParams, place: Path) -> GroupedClip:
 def _check_headers(params: AllParams, clips: Sequence[Clip]) -> None:
     """Open every file and decode its first frame, no more, so that it takes little time."""
     paths = sorted({clip.path for clip in clips})
-    probe = partial(_probe, stall_s=params.frames.max_stall_s)
+    probe = partial(try_probe, stall_s=params.frames.max_stall_s)
     probes = dict(zip(paths, map_clips(probe, paths, description="check"), strict=True))
     for clip in clips:
         probed = probes[clip.path]
@@ -172,14 +182,6 @@ def _check_headers(params: AllParams, clips: Sequence[Clip]) -> None:
         elif params.frames.on_broken == "fail":
             remedy = "remove or replace it, or set frames.on_broken: skip"
             raise InputError(clip.path, probed, remedy=remedy)
-
-
-def _probe(path: Path, *, stall_s: float) -> VideoProbe | str:
-    """What the header says, or what is wrong with it."""
-    try:
-        return probe_video(path, stall_s=stall_s)
-    except VideoError as error:
-        return str(error)
 
 
 def _check_length(clip: Clip, probe: VideoProbe, params: AllParams) -> None:

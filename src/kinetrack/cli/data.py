@@ -22,7 +22,7 @@ from kinetrack.data.overview import (
     summarise_clips,
     write_overview,
 )
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.splitting.splits import clip_id
 from kinetrack.using.pages import write_clip_page, write_data_page
@@ -183,13 +183,6 @@ def _describe_problems(problems: Sequence[Problem]) -> list[str]:
     if more:
         lines.append(f"  ... and {more} more, in {TABLES_FOLDER}/problems.csv")
     return ["", *map(printable, lines)] if lines else []
-
-
-def printable(text: str) -> str:
-    """Escape control characters and line breaks, which a terminal would obey."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
 
 
 def _first_few(names: Sequence[str]) -> str:

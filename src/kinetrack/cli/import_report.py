@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kinetrack.collecting.collections import Plan
 from kinetrack.collecting.gathering import OpenedClip
 from kinetrack.collecting.official import Difference
+from kinetrack.errors import printable
 
 _MOST_SHOWN = 10
 
@@ -19,15 +21,17 @@ class Imported(NamedTuple):
 
     clips: list[OpenedClip]
     skipped: list[OpenedClip]
-    left_out: list[str]
+    plan: Plan
     difference: Difference
 
 
 def print_report(imported: Imported) -> None:
     """Print a table of the classes, then everything that was not taken or is not as listed."""
     console = Console(highlight=False, soft_wrap=True)
+    if imported.plan.top != ".":
+        console.print(f"Found in {escape(printable(imported.plan.top))}:")
     console.print(_class_table(imported.clips))
-    _print_list(console, "left out, no part of the data set", imported.left_out)
+    _print_list(console, "left out, no part of the data set", imported.plan.left_out)
     _print_list(
         console,
         "left out, cannot be opened",
@@ -38,11 +42,14 @@ def print_report(imported: Imported) -> None:
 
 
 def _class_table(opened: Sequence[OpenedClip]) -> Table:
-    table = Table("class", title=None)
+    table = Table()
+    table.add_column("class", overflow="fold")
     for column in ("clips", "groups", "seconds", "MB", "size", "fps", "format"):
         table.add_column(column, justify="right")
     for label in sorted({one.clip.label for one in opened}):
-        table.add_row(escape(label), *_cells([one for one in opened if one.clip.label == label]))
+        table.add_row(
+            escape(printable(label)), *_cells([one for one in opened if one.clip.label == label])
+        )
     table.add_section()
     table.add_row("all", *_cells(opened))
     return table
@@ -68,11 +75,11 @@ def _most_common(values: Iterable[str]) -> str:
     return (ranked[0][0] if ranked else "") + more
 
 
-def _print_list(console: Console, title: str, entries: Sequence[object]) -> None:
+def _print_list(console: Console, title: str, entries: Sequence[str]) -> None:
     if not entries:
         return
     console.print(f"{len(entries)} {title}:")
     for entry in entries[:_MOST_SHOWN]:
-        console.print(f"  {escape(str(entry))}")
+        console.print(f"  {escape(printable(entry))}")
     if len(entries) > _MOST_SHOWN:
         console.print(f"  ... and {len(entries) - _MOST_SHOWN} more")

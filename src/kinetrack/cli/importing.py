@@ -9,10 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
+from filelock import FileLock, Timeout
+
 from kinetrack.cli.import_report import Imported, print_report
 from kinetrack.collecting.archives import extract_archive, is_archive_name
 from kinetrack.collecting.catalogue import CATALOGUE, check_counts
-from kinetrack.collecting.collections import LabelFrom, Plan, plan_folders, plan_manifest
+from kinetrack.collecting.collections import (
+    LabelFrom,
+    Plan,
+    find_manifest,
+    plan_folders,
+    plan_manifest,
+)
 from kinetrack.collecting.download import download
 from kinetrack.collecting.gathering import OpenedClip, gather, leave_out
 from kinetrack.collecting.official import Difference, add_official, read_official
@@ -21,7 +29,7 @@ from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_params, parse_section
 from kinetrack.stages.frames import FramesParams
-from kinetrack.versioning.commands import add_data
+from kinetrack.versioning.commands import add_data, require_repository
 
 _VIDEOS = Path("data/videos")
 _DOWNLOADS = Path(".kinetrack/downloads")
@@ -56,19 +64,54 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
         InputError: anything in the source that cannot be taken as it is; nothing is left then but
             a finished download.
     """
+    pattern_now = load_params()["frames"]["group_pattern"]
     target = root / _VIDEOS / options.name
-    _check_target(target, options.name)
-    origin = _find_origin(source, options, root / _DOWNLOADS)
-    imported = _bring_in(origin, options, target, known=source)
+    _check_name(options.name)
+    require_repository(root)
+    with _alone(root, options.name), _telling_os_errors(target):
+        _check_target(target)
+        origin = _find_origin(source, options, root / _DOWNLOADS)
+        imported = _bring_in(origin, options, target, known=source)
+        # Before anything is printed: a closed pipe must not leave it out of version control.
+        add_data(_VIDEOS / options.name, root=root)
+        _forget_downloads(origin, root / _DOWNLOADS)
     print_report(imported)
-    add_data(_VIDEOS / options.name, root=root)
-    shutil.rmtree(root / _DOWNLOADS, ignore_errors=True)
-    print(_describe_next(options))
+    print(_describe_next(options, pattern_now))
 
 
-def _describe_next(options: ImportOptions) -> str:
+@contextmanager
+def _alone(root: Path, name: str) -> Iterator[None]:
+    """Hold a data set's name: two imports would write into one hidden folder."""
+    path = root / f".kinetrack/import-{name}.lock"
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with FileLock(path, blocking=False):
+            yield
+    except Timeout:
+        raise InputError(
+            "--name", f"another import of {name} is running", remedy="wait, or choose another name"
+        ) from None
+
+
+@contextmanager
+def _telling_os_errors(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            error.filename or target, "cannot be read or written", found=error.strerror or error
+        ) from None
+
+
+def _forget_downloads(origin: _Origin, downloads: Path) -> None:
+    for path in (origin.place, origin.lists):
+        if path is not None and path.is_relative_to(downloads):
+            shutil.rmtree(path.parent)
+
+
+def _describe_next(options: ImportOptions, pattern_now: str | None) -> str:
     lines = ["", f"Next: kinetrack use {options.name}, then make repro"]
-    if options.group_pattern != load_params()["frames"]["group_pattern"]:
+    if options.group_pattern != pattern_now:
         pattern = "null" if options.group_pattern is None else options.group_pattern
         lines.append(f"      in params.yaml, section frames: group_pattern: {pattern}")
     return "\n".join(lines)
@@ -90,30 +133,40 @@ def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
     return parse_section(FramesParams, "frames", {"frames": frames}, PARAMS_FILE).group_pattern
 
 
-def _check_target(target: Path, name: str) -> None:
+def _check_name(name: str) -> None:
     if not re.fullmatch(DATASET_PATTERN, name) or name == "sample":
         raise InputError(
             "--name",
             "is no name for a data set",
-            found=repr(name),
+            found=repr(name) if name else "none",
             expected=f"{DATASET_PATTERN}, but not sample, the built-in one",
+            remedy="--name NAME",
         )
-    for path in (target, target.with_name(f"{name}.dvc")):
-        if path.exists() or path.is_symlink():
-            raise InputError(path, "is there already", remedy="choose another --name")
+
+
+def _check_target(target: Path) -> None:
+    described = target.with_name(f"{target.name}.dvc")
+    is_there, is_described = target.exists() or target.is_symlink(), described.exists()
+    if is_there and is_described:
+        raise InputError(target, "is there already", remedy="choose another --name")
+    if is_there:
+        remedy = f"dvc add {_VIDEOS / target.name}, or remove it, or choose another --name"
+        raise InputError(target, "is there already, but not under DVC", remedy=remedy)
+    if is_described:
+        remedy = f"dvc pull {_VIDEOS / described.name}, or choose another --name"
+        raise InputError(described, "is there already, its data elsewhere", remedy=remedy)
 
 
 def _find_origin(source: str, options: ImportOptions, downloads: Path) -> _Origin:
     known, lists = CATALOGUE.get(source), options.lists
+    _refuse_idle_options(options, is_known=known is not None, is_address="://" in source)
     if known and options.local is None:
         lists = lists or _fetch(known.lists_url, downloads, None)
         return _Origin(_fetch(known.archive_url, downloads, options.checksum), None, lists)
     if "://" in source:
         return _Origin(_fetch(source, downloads, options.checksum), options.manifest, lists)
-    if options.checksum:
-        raise InputError("--checksum", "is for what is downloaded", found=source)
-    place = (options.local if known else None) or Path(source)
-    if place.suffix.lower() in (".csv", ".json"):
+    place = options.local or Path(source)
+    if place.suffix.lower() in (".csv", ".json") and not place.is_dir():
         return _Origin(place.parent, place, lists)
     if not place.exists():
         raise InputError(
@@ -122,6 +175,15 @@ def _find_origin(source: str, options: ImportOptions, downloads: Path) -> _Origi
             expected=f"a folder, an archive, a manifest, an address or {', '.join(CATALOGUE)}",
         )
     return _Origin(place, options.manifest, lists)
+
+
+def _refuse_idle_options(options: ImportOptions, *, is_known: bool, is_address: bool) -> None:
+    """Refuse an option that would have no effect on this source."""
+    is_fetched = is_address or (is_known and options.local is None)
+    if options.checksum and not is_fetched:
+        raise InputError("--checksum", "is for what is downloaded")
+    if options.local and not is_known:
+        raise InputError("--local", f"is for {', '.join(CATALOGUE)} alone")
 
 
 def _fetch(url: str, downloads: Path, checksum: str | None) -> Path:
@@ -148,7 +210,8 @@ def _bring_in(origin: _Origin, options: ImportOptions, target: Path, *, known: s
         if known in CATALOGUE:
             check_counts(known, CATALOGUE[known], [one.clip for one in opened])
         shutil.rmtree(folder / _UNPACKED, ignore_errors=True)
-    return Imported(opened, skipped, plan.left_out, difference)
+        _check_target(target)  # it may have come meanwhile, with dvc pull
+    return Imported(opened, skipped, plan, difference)
 
 
 @contextmanager
@@ -171,9 +234,12 @@ def _make(folder: Path) -> Path:
 
 
 def _plan(source: Path, origin: _Origin, options: ImportOptions) -> Plan:
-    if origin.manifest is None:
+    manifest = origin.manifest or find_manifest(source)
+    if manifest is None:
         return plan_folders(source, label_from=options.label_from)
-    return plan_manifest(source, read_manifest(origin.manifest), manifest=origin.manifest)
+    if options.label_from != "top":
+        raise InputError("--label-from", "has no effect: the labels come from a manifest")
+    return plan_manifest(source, read_manifest(manifest), manifest=manifest)
 
 
 def _add_lists(plan: Plan, lists: Path | None) -> tuple[Plan, Difference]:

@@ -1,6 +1,7 @@
 """The `kinetrack` command: everything for people, in the order of use."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -235,6 +236,8 @@ def _enter() -> Path:
 
 def main() -> None:
     """Run the command line; bad input ends in one line and exit code 2."""
+    # As Ctrl-C: what is half-written is removed.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         app()
     except InputError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from kinetrack.data.clips import check_file, is_video_name
-from kinetrack.data.manifest import ManifestRow
+from kinetrack.data.manifest import MANIFEST_NAME, ManifestRow
 from kinetrack.data.names import check_name
 from kinetrack.errors import InputError
 
@@ -23,12 +23,14 @@ class Placement(NamedTuple):
 class Plan(NamedTuple):
     """What of a collection becomes a data set, and which files are left out.
 
-    `manifest` holds the clips when folders and file names alone do not say it all.
+    `manifest` holds the clips when folders and file names alone do not say it all. `top` is the
+    folder inside the wrappers, "." without any.
     """
 
     placements: list[Placement]
     manifest: list[ManifestRow]
     left_out: list[str]
+    top: str = "."
 
 
 def plan_folders(source: Path, *, label_from: LabelFrom) -> Plan:
@@ -49,11 +51,22 @@ def plan_folders(source: Path, *, label_from: LabelFrom) -> Plan:
     placements = [Placement(path, _choose_place(path, top, label_from)) for path in videos]
     placements.sort(key=lambda placement: placement.place)
     _refuse_same_places(placements)
-    return Plan(placements, manifest=[], left_out=_names_below(source, others))
+    return Plan(
+        placements,
+        manifest=[],
+        left_out=_names_below(source, others),
+        top=top.relative_to(source).as_posix(),
+    )
 
 
 def _names_below(folder: Path, paths: Sequence[Path]) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in paths]
+
+
+def find_manifest(source: Path) -> Path | None:
+    """The manifest beside the videos, inside the wrappers; None without one."""
+    path = find_top(source) / MANIFEST_NAME
+    return path if path.is_file() else None
 
 
 def find_top(folder: Path) -> Path:
@@ -84,7 +97,7 @@ class _Files(NamedTuple):
 
 def _list_files(top: Path) -> _Files:
     files = _Files([], [])
-    for parent, folders, names in os.walk(top):
+    for parent, folders, names in os.walk(top, onerror=_refuse_unreadable):
         for name in (name for name in folders if Path(parent, name).is_symlink()):
             # os.walk would pass over it, and its videos would be missing without a word.
             raise InputError(
@@ -98,6 +111,11 @@ def _list_files(top: Path) -> _Files:
                 files.others.append(path)
         folders[:] = [name for name in folders if not _is_hidden(name)]
     return _Files(sorted(files.videos), sorted(files.others))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    # Passed over, its clips would be missing without a word.
+    raise InputError(error.filename, "cannot be read", found=error.strerror)
 
 
 def _is_hidden(name: str) -> bool:
@@ -127,7 +145,10 @@ def _refuse_same_places(placements: Sequence[Placement]) -> None:
     for source, place in placements:
         if place in taken:
             raise InputError(
-                source, f"would be {place}", found=f"{taken[place]} too", remedy="rename one"
+                source,
+                f"would be {place}",
+                found=f"{taken[place]} too",
+                remedy="rename one, or give a --manifest",
             )
         taken[place] = source
 
@@ -149,7 +170,12 @@ def plan_manifest(source: Path, rows: Sequence[ManifestRow], *, manifest: Path) 
     placements = [Placement(top / path, path) for path in paths]
     named = {placement.source for placement in placements}
     left_out = [path for path in _list_files(top).videos if path not in named]
-    return Plan(placements, list(rows), _names_below(source, left_out))
+    return Plan(
+        placements,
+        manifest=list(rows),
+        left_out=_names_below(source, left_out),
+        top=top.relative_to(source).as_posix(),
+    )
 
 
 def _find_base(folder: Path, path: str) -> Path:

@@ -1,13 +1,14 @@
 """Putting a planned collection together: files in their places, every clip opened once."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from kinetrack.collecting.collections import Plan
 from kinetrack.data.clips import Clip, list_clips
 from kinetrack.data.manifest import MANIFEST_NAME, write_manifest
-from kinetrack.data.video import VideoError, VideoProbe, probe_video
+from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
 from kinetrack.files import copy_file
 from kinetrack.parallel import map_clips, with_progress
@@ -52,16 +53,14 @@ def gather(
         write_manifest(folder / MANIFEST_NAME, plan.manifest)
     clips = list_clips(folder, classes="all", group_pattern=group_pattern)
     paths = sorted({clip.path for clip in clips})  # a long video is opened once, not for each clip
-    probes = dict(zip(paths, map_clips(_probe, paths, description="opening"), strict=True))
+    probes = dict(
+        zip(
+            paths,
+            map_clips(partial(try_probe, stall_s=_STALL_S), paths, description="opening"),
+            strict=True,
+        )
+    )
     return [_describe(clip, probes[clip.path]) for clip in clips]
-
-
-def _probe(path: Path) -> VideoProbe | str:
-    """What the first frame tells, or what is wrong."""
-    try:
-        return probe_video(path, stall_s=_STALL_S)
-    except VideoError as error:
-        return str(error)
 
 
 def _describe(clip: Clip, probed: VideoProbe | str) -> OpenedClip:
@@ -76,6 +75,13 @@ def _describe(clip: Clip, probed: VideoProbe | str) -> OpenedClip:
     return OpenedClip(clip, num_bytes, probed, max(end_s - start_s, 0))
 
 
+def _remove_empty(place: Path, folder: Path) -> None:
+    """Remove a folder that holds nothing: DVC would not keep it, and a colleague not see it."""
+    while place != folder and not any(place.iterdir()):
+        place.rmdir()
+        place = place.parent
+
+
 def leave_out(opened: Sequence[OpenedClip], folder: Path, plan: Plan) -> list[OpenedClip]:
     """Remove the clips that have a problem from the folder and its manifest; return the others.
 
@@ -88,6 +94,7 @@ def leave_out(opened: Sequence[OpenedClip], folder: Path, plan: Plan) -> list[Op
     kept = {one.clip.path for one in good}
     for path in {one.clip.path for one in opened} - kept:
         path.unlink()
+        _remove_empty(path.parent, folder)
     if plan.manifest:
         names = {(one.clip.label, one.clip.name) for one in good}
         rows = [row for row in plan.manifest if (row.label, row.clip_name) in names]

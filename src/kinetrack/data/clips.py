@@ -39,7 +39,7 @@ def list_clips(folder: Path, *, classes: Classes, group_pattern: str | None) -> 
     They are those of the folder's `manifest.csv`, or else the videos in its class folders, whose
     names are the labels. `classes` is how many of the sorted class names to take from the front,
     their list, or "all". `group_pattern` is searched in each file name without its suffix, where
-    the manifest names no group; its first group is the group. With None each clip is one.
+    the manifest names no group; its first group is the group. With None each video is one.
 
     Raises:
         InputError: no folder, no classes, a class without clips, a name without group, names that
@@ -51,6 +51,13 @@ def list_clips(folder: Path, *, classes: Classes, group_pattern: str | None) -> 
     else:
         clips = [clip for label in labels for clip in _clips_of_class(folder, label, group_pattern)]
     _refuse_alike(clips)
+    if alike := find_alike(sorted({clip.group for clip in clips})):
+        raise InputError(
+            folder,
+            "holds groups that differ in case or Unicode form only",
+            found=f"{alike[0]!a} and {alike[1]!a}",
+            remedy="spell one group one way",
+        )
     return clips
 
 
@@ -138,7 +145,7 @@ def _to_clip(row: ManifestRow, folder: Path, group_pattern: str | None) -> Clip:
     return Clip(
         name=row.clip_name,
         label=row.label,
-        group=found or f"{row.label}/{row.clip_name}",
+        group=found or row.path,  # parts of one recording belong together
         path=path,
         official=row.official,
         start_s=row.start_s,
@@ -241,9 +248,13 @@ def list_ignored(folder: Path, *, labels: Collection[str]) -> list[Path]:
 
 def walk_videos(folder: Path) -> Iterator[Path]:
     """Entries below a folder that are videos by their names; no link to a folder is followed."""
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_refuse_unreadable):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from filter(is_video_name, (Path(parent, name) for name in sorted(files)))
+
+
+def _refuse_unreadable(error: OSError) -> None:
+    raise InputError(error.filename, "cannot be read", found=error.strerror)
 
 
 def is_video_name(path: Path) -> bool:

@@ -128,6 +128,8 @@ def read_index(path: Path, kind: type[RowType], *, remedy: str) -> list[RowType]
             problem = error.errors(include_url=False)[0]
             column = ".".join(str(part) for part in problem["loc"])
             raise InputError(
-                path, f"line {line}, column {column}: {problem['msg']}", remedy=remedy
+                path,
+                f"line {line}, column {column}: {problem['msg'].removeprefix('Value error, ')}",
+                remedy=remedy,
             ) from None
     return rows

@@ -58,7 +58,11 @@ class ManifestRow(Row):
     def _take_blanks_out(cls, values: object) -> object:
         if not isinstance(values, dict):
             return values
-        return {name: value for name, value in values.items() if value not in ("", None)}
+        stripped = {
+            name: value.strip() if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+        return {name: value for name, value in stripped.items() if value not in ("", None)}
 
     @model_validator(mode="after")
     def _ends_after_its_start(self) -> Self:
@@ -89,6 +93,8 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         InputError: no such file, nothing in it, an unknown column, or a wrong value; its line or
             place is named.
     """
+    if not path.is_file():  # a FIFO would block
+        raise InputError(path, "is no manifest file", remedy=_REMEDY)
     is_json = path.suffix.lower() == ".json"
     rows = _read_json(path) if is_json else read_index(path, ManifestRow, remedy=_REMEDY)
     if not rows:
@@ -112,7 +118,11 @@ def _parse_row(path: Path, number: int, value: object) -> ManifestRow:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in problem["loc"])
-        raise InputError(path, f"clip {number}, {key}: {problem['msg']}", remedy=_REMEDY) from None
+        raise InputError(
+            path,
+            f"clip {number}, {key}: {problem['msg'].removeprefix('Value error, ')}",
+            remedy=_REMEDY,
+        ) from None
 
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:

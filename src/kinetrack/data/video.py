@@ -268,6 +268,14 @@ def _probe(path: Path) -> VideoProbe:
         raise VideoError(reader.explain_nothing())
 
 
+def try_probe(path: Path, *, stall_s: float) -> VideoProbe | str:
+    """As `probe_video`, but the reason where no frame can be had."""
+    try:
+        return probe_video(path, stall_s=stall_s)
+    except VideoError as error:
+        return str(error)
+
+
 def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float) -> Result:
     """Call a function that decodes in a child process, which is ended when it hangs.
 

@@ -109,7 +109,8 @@ def _in_order(placed: Iterable[Placed]) -> list[Placed]:
 
 def _describe(clip: Placed, twin: Placed) -> str:
     is_one_file = clip.row.video_sha256 == twin.row.video_sha256
-    return f"{'is the same video as' if is_one_file else 'has the frames of'} {twin}"
+    is_one = is_one_file and _segment(clip.row) == _segment(twin.row)
+    return f"{'is the same video as' if is_one else 'has the frames of'} {twin}"
 
 
 def _overlap(row: FramesRow, other: FramesRow) -> bool:

@@ -30,6 +30,12 @@ class GroupedClip(NamedTuple):
 
 
 Sides = dict[GroupedClip, Side]
+UCF101_RULE = "no clip names its official side: UCF101's rule by group number is taken"
+
+
+def is_by_ucf101_rule(clips: Iterable[GroupedClip]) -> bool:
+    """Whether the strategy "official" has no sides of the authors to go by."""
+    return not any(clip.official for clip in clips)
 
 
 def split_first_groups(
@@ -40,13 +46,12 @@ def split_first_groups(
     Groups are counted in the order in which the sorted clips of a class bring them up. The last
     `val_groups` of the `train_groups` validate; all groups after `train_groups` test.
     """
-    order: dict[str, list[str]] = {}
+    places: dict[str, dict[str, int]] = {}
     sides = {}
     for clip in sorted(clips):
-        groups = order.setdefault(clip.label, [])
-        if clip.group not in groups:
-            groups.append(clip.group)
-        sides[clip] = _side_of_place(groups.index(clip.group), train_groups, val_groups)
+        groups = places.setdefault(clip.label, {})
+        place = groups.setdefault(clip.group, len(groups))
+        sides[clip] = _side_of_place(place, train_groups, val_groups)
     return sides
 
 
@@ -69,10 +74,10 @@ def split_officially(
             beside an official val side.
     """
     ordered = sorted(clips)
-    if any(clip.official for clip in ordered):
-        sides = _sides_by_words(ordered, fold)
-    else:
+    if is_by_ucf101_rule(ordered):
         sides = _sides_by_number(ordered, fold)
+    else:
+        sides = _sides_by_words(ordered, fold)
     if val_share and "val" in sides.values():
         raise InputError(
             "split.val_share",

@@ -17,9 +17,11 @@ from kinetrack.splitting.filters import FilteredSplit, drop_incomplete
 from kinetrack.splitting.leaks import drop_leaks, find_leaks
 from kinetrack.splitting.splits import clip_id, write_pickled_list, write_split
 from kinetrack.splitting.strategies import (
+    UCF101_RULE,
     GroupedClip,
     Sides,
     Unit,
+    is_by_ucf101_rule,
     split_by_fold,
     split_by_ratio,
     split_first_groups,
@@ -231,12 +233,14 @@ def _count_units(params: SplitParams, clips: Collection[GroupedClip]) -> str:
     return f"{len(clips)} clips in {len({clip.group for clip in clips})} groups"
 
 
-def summarise(filtered: FilteredSplit) -> str:
+def summarise(filtered: FilteredSplit, strategy: Strategy) -> str:
     """One line on the sides, then one for each absent class, for shared groups, and each drop."""
     sides, dropped = _to_sides(filtered.kept), filtered.dropped
     counts, num_classes = Counter(sides.values()), len({clip.label for clip in sides})
     held = ", ".join(f"{counts[side]} {side}" for side in SIDES)
     lines = [f"split: {held} clips of {num_classes} classes; {len(dropped)} dropped"]
+    if strategy == "official" and is_by_ucf101_rule(sides):
+        lines.append(f"  {UCF101_RULE}")
     lines += [f"  {side} has no clip of {label}" for side, label in find_absent(sides)]
     if shared := find_shared(sides):
         label, group = shared[0]
@@ -248,7 +252,8 @@ def summarise(filtered: FilteredSplit) -> str:
 def main(index: Path, splits: Path) -> None:
     """Split the clips of INDEX and write the lists into the folder SPLITS."""
     params = load_section(SplitParams, "split")
-    typer.echo(summarise(split_clips(params, index=index, splits=splits)))
+    filtered = split_clips(params, index=index, splits=splits)
+    typer.echo(summarise(filtered, params.strategy))
 
 
 if __name__ == "__main__":

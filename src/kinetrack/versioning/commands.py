@@ -14,6 +14,20 @@ def repro(stage: str, *, root: Path) -> int:
     return subprocess.run(command, cwd=root, env=_environment(), check=False).returncode
 
 
+def require_repository(root: Path) -> None:
+    """Check that data can be put under version control here.
+
+    Raises:
+        InputError: there is no Git repository, or no DVC in it.
+    """
+    command = ["git", "rev-parse", "--git-dir"]
+    found = subprocess.run(command, cwd=root, check=False, capture_output=True)
+    if found.returncode != 0:
+        raise InputError(root, "is no Git repository", remedy="git init && git add . && git commit")
+    if not (root / ".dvc").is_dir():
+        raise InputError(root, "is not under DVC", remedy="dvc init")
+
+
 def add_data(path: Path, *, root: Path) -> None:
     """Put a folder under DVC, and the file that stands for it into Git's index.
 
@@ -21,7 +35,7 @@ def add_data(path: Path, *, root: Path) -> None:
         InputError: one of the two does not; the folder stays as it is.
     """
     described = [f"{path}.dvc", str(path.parent / ".gitignore")]
-    _require([sys.executable, "-m", "dvc", "add", "--quiet", "--", str(path)], path, root)
+    _require([sys.executable, "-m", "dvc", "add", "--", str(path)], path, root)
     present = [name for name in described if (root / name).exists()]
     _require(["git", "add", "--", *present], path, root)
 
@@ -34,7 +48,7 @@ def _require(command: list[str], path: Path, root: Path) -> None:
         raise InputError(
             path,
             "is in its place, but not under version control",
-            found=" ".join(result.stderr.split())[-300:],
+            found=" ".join((result.stderr or result.stdout).split())[:300],
             remedy=f"dvc add {path} && git add {path}.dvc",
         )
 
