@@ -328,6 +328,12 @@ def test_source_that_is_none_is_named(
     assert list((root / "data/videos").iterdir()) == []
 
 
+def test_folder_that_holds_the_project_is_refused(root: Path) -> None:
+    for source in (root, root.parent):
+        with pytest.raises(InputError, match="holds this project"):
+            bring_in(source, root)
+
+
 def test_hostile_archive_leaves_nothing(root: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as zipped:
         zipped.writestr("Jump/1.avi", "x")

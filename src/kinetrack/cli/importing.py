@@ -71,6 +71,9 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
     with _alone(root, options.name), _telling_os_errors(target):
         _check_target(target)
         origin = _find_origin(source, options, root / _DOWNLOADS)
+        holds_project = root.resolve().is_relative_to(origin.place.resolve())
+        if holds_project and origin.manifest is None:
+            raise InputError(origin.place, "holds this project", remedy="give a folder of videos")
         imported = _bring_in(origin, options, target, known=source)
         # Before anything is printed: a closed pipe must not leave it out of version control.
         add_data(_VIDEOS / options.name, root=root)
