@@ -4,6 +4,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -251,14 +252,25 @@ def read_frames(archive: Path, indices: Sequence[int]) -> Iterator[Image.Image]:
     Raises:
         InputError: the archive cannot be read, or lacks a frame.
     """
+    with open_archive(archive) as zipped:
+        for index in indices:
+            with (
+                zipped.open(frame_name(index + 1)) as file,
+                Image.open(file, formats=["JPEG"]) as image,
+            ):
+                yield image.convert("RGB")
+
+
+@contextmanager
+def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a frame archive for reading members and pictures.
+
+    Raises:
+        InputError: now or within the block: it cannot be read, or lacks a member.
+    """
     try:
         with zipfile.ZipFile(archive) as zipped:
-            for index in indices:
-                with (
-                    zipped.open(frame_name(index + 1)) as file,
-                    Image.open(file, formats=["JPEG"]) as image,
-                ):
-                    yield image.convert("RGB")
+            yield zipped
     # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing.
     except (
         OSError,

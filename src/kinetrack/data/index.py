@@ -120,16 +120,24 @@ def read_index(path: Path, kind: type[RowType], *, remedy: str) -> list[RowType]
             raise InputError(path, "is empty", expected="a header", remedy=remedy)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "cannot be read", found=error, remedy=remedy) from None
-    rows = []
-    for line, values in enumerate(table, start=2):
-        try:
-            rows.append(kind.model_validate(values))
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            column = ".".join(str(part) for part in problem["loc"])
-            raise InputError(
-                path,
-                f"line {line}, column {column}: {problem['msg'].removeprefix('Value error, ')}",
-                remedy=remedy,
-            ) from None
-    return rows
+    return [
+        parse_row(kind, values, path=path, place=f"line {line}, column", remedy=remedy)
+        for line, values in enumerate(table, start=2)
+    ]
+
+
+def parse_row(
+    kind: type[RowType], values: object, *, path: Path, place: str, remedy: str
+) -> RowType:
+    """Check one row; `path` and `place` are for the message, before the column's name.
+
+    Raises:
+        InputError: it is not of this kind.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        column = ".".join(str(part) for part in problem["loc"])
+        reason = problem["msg"].removeprefix("Value error, ")
+        raise InputError(path, f"{place} {column}: {reason}", remedy=remedy) from None

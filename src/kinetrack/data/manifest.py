@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, ValidationError, model_validator
+from pydantic import AfterValidator, model_validator
 
-from kinetrack.data.index import SIDES, Row, Seconds, read_index, write_index
+from kinetrack.data.index import SIDES, Row, Seconds, parse_row, read_index, write_index
 from kinetrack.data.names import Name, check_name
 from kinetrack.errors import InputError
 
@@ -109,20 +109,10 @@ def _read_json(path: Path) -> list[ManifestRow]:
         raise InputError(path, "cannot be read", found=error, remedy=_REMEDY) from None
     if not isinstance(values, list):
         raise InputError(path, "is no list of clips", found=type(values).__name__, remedy=_REMEDY)
-    return [_parse_row(path, number, value) for number, value in enumerate(values, start=1)]
-
-
-def _parse_row(path: Path, number: int, value: object) -> ManifestRow:
-    try:
-        return ManifestRow.model_validate(value)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in problem["loc"])
-        raise InputError(
-            path,
-            f"clip {number}, {key}: {problem['msg'].removeprefix('Value error, ')}",
-            remedy=_REMEDY,
-        ) from None
+    return [
+        parse_row(ManifestRow, value, path=path, place=f"clip {number},", remedy=_REMEDY)
+        for number, value in enumerate(values, start=1)
+    ]
 
 
 def write_manifest(path: Path, rows: Sequence[ManifestRow]) -> None:

@@ -1,14 +1,12 @@
 """Small pictures of a clip, and which of its frames are repeats, at little cost."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
 
-from kinetrack.data.frames import frame_name
-from kinetrack.errors import InputError
+from kinetrack.data.frames import frame_name, open_archive
 
 
 def read_thumbnails(
@@ -19,7 +17,7 @@ def read_thumbnails(
     Raises:
         InputError: the archive cannot be read, or lacks a frame.
     """
-    with _open_archive(archive) as zipped:
+    with open_archive(archive) as zipped:
         return [_read_thumbnail(zipped, index, size_px) for index in indices]
 
 
@@ -29,30 +27,10 @@ def list_repeats(archive: Path, *, num_frames: int) -> set[int]:
     Raises:
         InputError: the archive cannot be read, or lacks a frame.
     """
-    with _open_archive(archive) as zipped:
+    with open_archive(archive) as zipped:
         members = [zipped.getinfo(frame_name(number)) for number in range(1, num_frames + 1)]
     checksums = [(member.CRC, member.file_size) for member in members]
     return {place for place in range(1, num_frames) if checksums[place] == checksums[place - 1]}
-
-
-@contextmanager
-def _open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            yield zipped
-    # As in `read_frames`: zipfile raises RuntimeError for an encrypted member and
-    # NotImplementedError for a method of packing.
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:
-        raise InputError(
-            archive, "is no whole frame archive", found=error, remedy="dvc repro -f frames"
-        ) from None
 
 
 def _read_thumbnail(zipped: zipfile.ZipFile, index: int, size_px: tuple[int, int]) -> Image.Image:
