@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import strategies as st
 from kinetrack.files import (
     atomic_file,
     atomic_folder,
+    copy_file,
     read_csv,
     write_csv,
     write_json,
@@ -173,3 +175,36 @@ def test_folder_that_cannot_take_its_name_leaves_the_old_one(
     with pytest.raises(OSError, match="no"), atomic_folder(path) as folder:
         (folder / "new.txt").touch()
     assert names_below(tmp_path) == ["data", "data/old.txt"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100_000])
+@pytest.mark.parametrize("shares_blocks", [True, False])
+def test_copy_has_the_content_whatever_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, shares_blocks: bool
+) -> None:
+    if not shares_blocks:
+        monkeypatch.setattr(os, "copy_file_range", _refuse)
+    (tmp_path / "source").write_bytes(content)
+    copy_file(tmp_path / "source", tmp_path / "folder/copy")
+    assert (tmp_path / "folder/copy").read_bytes() == content
+    (tmp_path / "folder/copy").write_bytes(b"edited")
+    assert (tmp_path / "source").read_bytes() == content
+
+
+def test_copy_that_breaks_off_in_the_middle_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy_range = os.copy_file_range
+
+    def copy_a_part(source: int, target: int, count: int) -> int:
+        monkeypatch.setattr(os, "copy_file_range", _refuse)
+        return copy_range(source, target, 10)
+
+    monkeypatch.setattr(os, "copy_file_range", copy_a_part)
+    (tmp_path / "source").write_bytes(b"0123456789" * 3)
+    copy_file(tmp_path / "source", tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"0123456789" * 3
+
+
+def _refuse(*_: object) -> int:
+    raise OSError(18, "Invalid cross-device link")

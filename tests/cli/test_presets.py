@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kinetrack.cli.presets import apply_preset, find_preset
+from kinetrack.cli.presets import apply_preset, find_preset, use_dataset
 from kinetrack.errors import InputError
 from kinetrack.params import load_params
 
@@ -75,3 +75,22 @@ def test_a_chosen_data_set_is_an_edit_that_would_be_lost(root):
 def test_an_unknown_preset_is_named_with_the_known_ones(root):
     with pytest.raises(InputError, match="no preset nothing, expected lecture, sample"):
         apply_preset("nothing", root=root, force=False, keep_dataset=False)
+
+
+@pytest.mark.parametrize("here", ["kitchen", "kitchen.dvc"])
+def test_a_data_set_is_chosen_and_nothing_else_changed(root, here):
+    (root / "data/videos" / here).mkdir(parents=True)
+    before = (root / "params.yaml").read_text()
+    use_dataset("kitchen", root=root)
+    assert dataset_of(root) == "kitchen"
+    use_dataset("sample", root=root)
+    assert yaml.safe_load((root / "params.yaml").read_text()) == yaml.safe_load(before)
+
+
+def test_a_data_set_that_is_not_there_is_named_with_the_others(root):
+    (root / "data/videos/kitchen").mkdir(parents=True)
+    (root / "data/videos/kitchen.dvc").touch()
+    before = (root / "params.yaml").read_text()
+    with pytest.raises(InputError, match="kitchn: is no data set, expected kitchen, sample"):
+        use_dataset("kitchn", root=root)
+    assert (root / "params.yaml").read_text() == before

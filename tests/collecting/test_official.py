@@ -63,6 +63,13 @@ def test_lists_that_are_none_are_named(tmp_path: Path, lists: dict[str, str], re
         read_official(write_lists(tmp_path, **lists))
 
 
+def test_two_lists_of_one_fold_and_side_are_refused(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        write_lists(tmp_path / folder, trainlist01="A/1.avi", testlist01="A/2.avi")
+    with pytest.raises(InputError, match=r"b/testlist01\.txt: is a second list .* found .*a/testl"):
+        read_official(tmp_path)
+
+
 def test_list_that_is_no_text_is_named(tmp_path: Path) -> None:
     write_lists(tmp_path, trainlist01="A/1.avi", testlist01="A/2.avi")
     (tmp_path / "testlist01.txt").write_bytes(b"\xff\xfe")

@@ -64,6 +64,7 @@ def test_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
         ("../a.mp4,Jump,,", r"line 2, column path: .*'\.\.' is no plain file name"),
         ("/etc/a.mp4,Jump,,", "line 2, column path: .*'' is no plain file name"),
         ("a\\b.mp4,Jump,,", "line 2, column path: .* is no plain file name"),
+        (".unpacked/a.mp4,Jump,,", r"line 2, column path: '\.unpacked' is hidden"),
         ("a.mp4,..,,", "line 2, column label"),
         ("a.mp4,x/y,,", "line 2, column label"),
         ("a.mp4,,,", "line 2, column label: Field required"),

@@ -11,7 +11,7 @@ import torch
 
 from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
-from kinetrack.data.motion import MOTIONS, ClipKey
+from kinetrack.data.motion import MOTIONS, ClipKey, list_keys
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
@@ -142,21 +142,15 @@ def _check_sample(params: AllParams) -> Sides:
     place = Path("params.yaml: data set sample")
     labels = choose_classes(sorted(MOTIONS), classes=params.frames.classes, folder=place)
     _check_labels(labels, place)
-    clips = [_group_sample(clip, params, place) for clip in _sample_clips(params.sample, labels)]
+    keys = list_keys(
+        labels, groups=params.sample.groups, clips_per_group=params.sample.clips_per_group
+    )
+    clips = [_group_sample(key, params, place) for key in keys]
     sides = _check_split(params, clips, place)
     shortest = params.sample.num_frames
     if params.pack.short_clips == "fail" and shortest < params.pack.num_frames:
         raise _too_short(Path("params.yaml: sample.num_frames"), shortest, params)
     return sides
-
-
-def _sample_clips(params: SampleParams, labels: Sequence[str]) -> list[ClipKey]:
-    return [
-        ClipKey(label, group, number)
-        for label in labels
-        for group in range(1, params.groups + 1)
-        for number in range(1, params.clips_per_group + 1)
-    ]
 
 
 def _group_sample(clip: ClipKey, params: AllParams, place: Path) -> GroupedClip:

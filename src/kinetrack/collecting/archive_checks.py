@@ -45,7 +45,11 @@ class Entry(NamedTuple):
 
 
 def check_path(archive: Path, name: str) -> str:
-    """The relative path for a name, without `.` parts and doubled slashes; "" for the root."""
+    """The relative path for a name, without `.` parts and doubled slashes; "" for the root.
+
+    Raises:
+        InputError: the name leads out, is no UTF-8, too long, too deep, or not for every system.
+    """
     problem = _problem_of(name)
     if problem:
         raise InputError(archive, f"member {shown(name)} {problem}", remedy=UNPACK_YOURSELF)
@@ -72,10 +76,16 @@ def _problem_of(name: str) -> str:
 
 
 def shown(name: str) -> str:
+    """The name for a message: its front, where it is long."""
     return name if len(name) <= 100 else f"{name[:100]}..."
 
 
 def check_entry(archive: Path, entry: Entry) -> None:
+    """Refuse links, devices and whatever else is no file with a name and no folder.
+
+    Raises:
+        InputError: it is one; it is named.
+    """
     if entry.kind not in ("file", "folder", "note"):
         problem = f"member {shown(entry.name)} is {entry.kind}"
         raise InputError(
@@ -86,6 +96,11 @@ def check_entry(archive: Path, entry: Entry) -> None:
 
 
 def check_total(archive: Path, num_bytes: int, *, limit: int) -> None:
+    """Refuse an archive that unpacks to more than `limit` bytes.
+
+    Raises:
+        InputError: it does.
+    """
     if num_bytes > limit:
         raise InputError(
             archive,
@@ -97,15 +112,18 @@ def check_total(archive: Path, num_bytes: int, *, limit: int) -> None:
 
 
 def byte_limit(archive: Path) -> int:
+    """How many bytes an archive of this size may unpack to."""
     return max(_BYTES_FLOOR, _MOST_UNPACKED * archive.stat().st_size)
 
 
 def entry_limit(archive: Path) -> int:
+    """How many entries an archive of this size may hold."""
     earnest = archive.stat().st_size // _BYTES_PER_ENTRY
     return min(_MOST_ENTRIES, max(_ENTRIES_FLOOR, earnest))
 
 
 def too_many(archive: Path, what: str, limit: int) -> InputError:
+    """The error for more than `limit` entries or folders."""
     expected = f"at most {limit} for its size"
     return InputError(archive, f"holds too many {what}", expected=expected, remedy=UNPACK_YOURSELF)
 
@@ -124,6 +142,11 @@ def check_folders(archive: Path, members: Sequence[Member]) -> None:
 
 
 def check_collisions(archive: Path, members: Sequence[Member], folders: Collection[str]) -> None:
+    """Refuse two files on one path, also where only case or Unicode form differ, or in a file.
+
+    Raises:
+        InputError: the first two such paths.
+    """
     # NUL is in no name and sorts first: a file that is a folder too stands right before its own.
     keys = [(_sort_key(member.path), member.path) for member in members]
     keys += [(f"{key}\0", key) for key in {_sort_key(folder) for folder in folders if folder}]

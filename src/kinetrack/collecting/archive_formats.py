@@ -39,6 +39,11 @@ def is_archive_name(name: str) -> bool:
 
 
 def read_entries(archive: Path) -> Iterator[Entry]:
+    """Yield the entries, each checked; the format is known by the archive's name.
+
+    Raises:
+        InputError: no archive, a broken one, too many entries, or one that is refused.
+    """
     if not archive.is_file():  # a FIFO would block
         raise InputError(archive, "is no archive file")
     read = _reader_of(archive)
@@ -63,6 +68,11 @@ def _reader_of(archive: Path) -> Callable[[Path], Iterator[Entry]]:
 
 
 def read_content(archive: Path, entry: Entry) -> Iterator[bytes]:
+    """Yield the bytes of the current entry in chunks.
+
+    Raises:
+        InputError: they cannot be unpacked.
+    """
     with _reading(archive):
         yield from entry.read()
 

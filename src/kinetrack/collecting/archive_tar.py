@@ -19,6 +19,7 @@ _MOST_RECORDS = 100
 
 
 def tar_entries(archive: Path) -> Iterator[Entry]:
+    """Yield the entries of a tar, packed or not, in one pass."""
     # Not tarfile.open: it reads a header of any size into memory, and some for hours.
     with _open_unpacked(archive) as file:
         tar = _TarReader(file, archive)

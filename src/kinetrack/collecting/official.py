@@ -44,13 +44,13 @@ def read_official(folder: Path) -> OfficialSides:
 
 
 def _find_lists(folder: Path) -> dict[tuple[int, Side], Path]:
-    lists = {
-        (int(match[2]), side): path
-        for path in sorted(folder.rglob("*list*.txt"))
-        if (match := _LIST_NAME.fullmatch(path.name))
-        for side in SIDES
-        if side == match[1]
-    }
+    lists: dict[tuple[int, Side], Path] = {}
+    for path in sorted(folder.rglob("*list*.txt")):
+        if match := _LIST_NAME.fullmatch(path.name):
+            side = next(side for side in SIDES if side == match[1])
+            earlier = lists.setdefault((int(match[2]), side), path)
+            if earlier != path:
+                raise InputError(path, "is a second list of its fold and side", found=earlier)
     wanted: Iterable[Side] = ("train", "test")
     for fold, _ in sorted(lists) or [(1, "train")]:
         for side in wanted:

@@ -28,7 +28,10 @@ class VideoError(Exception):
 
 
 class VideoProbe(NamedTuple):
-    """What a file says of itself; 0 where it does not say."""
+    """What a file says of itself; 0 where it does not say.
+
+    Sizes are in pixels, `fps` in frames a second, `promised_frames` in frames.
+    """
 
     container: str
     codec: str

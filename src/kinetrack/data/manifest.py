@@ -19,10 +19,11 @@ def check_relative(path: str) -> str:
     """Return a path that stays below its root: plain names, joined by slashes.
 
     Raises:
-        ValueError: it is absolute, leads upwards, or holds a name that is none.
+        ValueError: it is absolute, leads upwards, is hidden, or holds a name that is none.
     """
     for part in path.split("/"):
-        check_name(part)
+        if check_name(part).startswith("."):  # no listing takes such an entry for a video
+            raise ValueError(f"{part!r} is hidden")
     return path
 
 

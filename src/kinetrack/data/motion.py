@@ -132,14 +132,19 @@ def write_motion_clips(
     from a generator of its own, so it does not change when groups or clips are added. The clips
     named in `PLANTED_DEFECTS` are damaged. Same arguments, same bytes.
     """
-    keys = [
+    keys = list_keys(sorted(MOTIONS), groups=groups, clips_per_group=clips_per_group)
+    write = partial(_write_clip, folder=folder, seed=seed, num_frames=num_frames)
+    return map_clips(write, keys, description="drawing clips")
+
+
+def list_keys(labels: Sequence[str], *, groups: int, clips_per_group: int) -> list[ClipKey]:
+    """The clips of these classes, before they are drawn."""
+    return [
         ClipKey(label, group, number)
-        for label in sorted(MOTIONS)
+        for label in labels
         for group in range(1, groups + 1)
         for number in range(1, clips_per_group + 1)
     ]
-    write = partial(_write_clip, folder=folder, seed=seed, num_frames=num_frames)
-    return map_clips(write, keys, description="drawing clips")
 
 
 def _write_clip(key: ClipKey, *, folder: Path, seed: int, num_frames: int) -> Path:
