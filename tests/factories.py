@@ -187,6 +187,7 @@ def frames_row(clip: str, *, label: str, group: str, status: str = "ok", missing
         corrupt_frames=0,
         video_sha256=content,
         frames_sha256=content,
+        archive_md5=content[:32],
         status=status,
         reason="" if whole else "cannot be opened as a video",
     )
@@ -212,7 +213,7 @@ def write_packed(
                 clip = f"v_{label}_g{SIDES.index(side) + 1:02}_c{number:02}"
                 noise = random.integers(0, 128, (num_frames, size_px, size_px, 3), dtype=np.uint8)
                 pixels_thwc = torch.from_numpy(noise + np.uint8(127 * place // len(labels)))
-                sha256 = save_tensor(
+                md5 = save_tensor(
                     tensor_path(folder, side, label, clip), pixels_thwc.permute(3, 0, 1, 2)
                 )
                 rows.append(
@@ -222,9 +223,11 @@ def write_packed(
                         group=clip[-6:-4],
                         side=side,
                         num_frames=num_frames,
-                        stretched=False,
-                        frames_sha256=sha256,
-                        sha256=sha256,
+                        packed_frames=num_frames,
+                        is_short=False,
+                        frames_sha256=md5,
+                        archive_md5=md5,
+                        tensor_md5=md5,
                     )
                 )
     write_index(folder / INDEX_NAME, TensorsRow, rows)

@@ -1,6 +1,7 @@
 """Writing files so that a reader sees the old content or the new one, never half of it."""
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -8,6 +9,7 @@ import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -74,6 +76,12 @@ def copy_file(source: Path, target: Path) -> None:
             reader.seek(0)
             writer.seek(0)
             shutil.copyfileobj(reader, writer)
+
+
+def file_md5(path: Path) -> str:
+    """MD5 of a file in hexadecimal digits: the name that DVC has for its content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, partial(hashlib.md5, usedforsecurity=False)).hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -43,9 +43,11 @@ def test_it_is_the_same_of_frames_and_of_tensors() -> None:
             group=row.group,
             side=side,
             num_frames=4,
-            stretched=False,
+            packed_frames=8,
+            is_short=False,
             frames_sha256=row.frames_sha256,
-            sha256="",
+            archive_md5="",
+            tensor_md5="",
         )
         for row, side in SPLIT
     ]

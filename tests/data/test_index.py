@@ -32,17 +32,19 @@ def test_index_comes_back_as_it_was(
     assert read_index(path, FramesRow, remedy="") == rows
 
 
-@pytest.mark.parametrize("stretched", [True, False])
-def test_truth_value_comes_back_as_one(tmp_path: Path, stretched: bool) -> None:
+@pytest.mark.parametrize("is_short", [True, False])
+def test_truth_value_comes_back_as_one(tmp_path: Path, is_short: bool) -> None:
     row = TensorsRow(
         clip="a",
         label="A",
         group="01",
         side="val",
         num_frames=3,
-        stretched=stretched,
+        packed_frames=3,
+        is_short=is_short,
         frames_sha256="1",
-        sha256="0",
+        archive_md5="0",
+        tensor_md5="0",
     )
     write_index(tmp_path / "index.csv", TensorsRow, [row])
     assert read_index(tmp_path / "index.csv", TensorsRow, remedy="") == [row]

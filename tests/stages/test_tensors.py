@@ -56,7 +56,7 @@ def test_a_short_clip_is_refused_or_stretched_and_named(tmp_path, frames):
     assert not (tmp_path / "tensors").exists()
     stretching = longer.model_copy(update={"short_clips": "stretch"})
     rows = pack(tmp_path, frames, geometry=stretching)
-    assert all(row.stretched for row in rows)
+    assert all(row.is_short for row in rows)
     assert "stretched Jump/v_Jump_g01_c01" in summarise(rows, stretching)
 
 

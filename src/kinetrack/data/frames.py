@@ -16,7 +16,7 @@ from PIL import Image
 from kinetrack.data.containers import VideoError, identify
 from kinetrack.data.video import Frame, VideoReader, decode_isolated, open_video
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_file
+from kinetrack.files import atomic_file, file_md5
 from kinetrack.isolation import report_progress
 
 Gaps = Literal["keep", "repeat"]
@@ -33,7 +33,7 @@ class ExtractionReport(NamedTuple):
     """What a video promised and what became of it: columns of the index, then `notes`.
 
     Counts are in frames, sizes in pixels. `video_sha256` is of the file, `frames_sha256` of the
-    decoded frames as they were written. `notes` say what a person should look at.
+    decoded frames as they were written, `archive_md5` of the archive. `notes` say what a person should look at.
     """
 
     container: str = ""
@@ -52,6 +52,7 @@ class ExtractionReport(NamedTuple):
     corrupt_frames: int = 0
     video_sha256: str = ""
     frames_sha256: str = ""
+    archive_md5: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -117,7 +118,7 @@ def _write_archive(
         if not writer.decoded:
             raise VideoError(reader.explain_nothing())
         report = _report(reader, writer, is_segment=start_s is not None or end_s is not None)
-    return report._replace(video_sha256=video_sha256)
+    return report._replace(video_sha256=video_sha256, archive_md5=file_md5(archive))
 
 
 class _FrameWriter:

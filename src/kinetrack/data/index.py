@@ -44,8 +44,9 @@ class FramesRow(Row):
     `video` is the path below the data set's folder, with the segment [start_s, end_s) of it that
     the clip is. `official` names the side that the collection's authors gave it, one word a fold.
     `gap_frames` are the places that the time stamps leave empty; `missing_frames` what the file
-    promised beyond `num_frames`, the frames written. A clip is "flagged" that can be used but is
-    not as one would expect, for the `reason`; a "broken" one gave no frame.
+    promised beyond `num_frames`, the frames written. `archive_md5` is of their archive, as DVC has
+    it. A clip is "flagged" that can be used but is not as one would expect, for the `reason`; a
+    "broken" one gave no frame.
     """
 
     clip: Name
@@ -71,6 +72,7 @@ class FramesRow(Row):
     corrupt_frames: NonNegativeInt
     video_sha256: str
     frames_sha256: str
+    archive_md5: str
     status: Literal["ok", "flagged", "broken"]
     reason: str
 
@@ -85,9 +87,11 @@ class DroppedRow(Row):
 
 
 class TensorsRow(Row):
-    """One packed clip; `stretched` says that it had fewer frames than the window.
+    """One packed clip: `num_frames` that the clip has, `packed_frames` that its tensor has.
 
-    `frames_sha256` is of the clip's decoded frames, `sha256` of the file of its tensor.
+    `is_short` says that it had fewer frames than the window, so that some repeat. `frames_sha256`
+    is of the clip's decoded frames, `archive_md5` of their archive, `tensor_md5` of the tensor's
+    file, as DVC has them.
     """
 
     clip: Name
@@ -95,9 +99,11 @@ class TensorsRow(Row):
     group: str
     side: Side
     num_frames: NonNegativeInt
-    stretched: bool
+    packed_frames: NonNegativeInt
+    is_short: bool
     frames_sha256: str
-    sha256: str
+    archive_md5: str
+    tensor_md5: str
 
 
 RowType = TypeVar("RowType", bound=Row)

@@ -42,13 +42,13 @@ def read_sides(folder: Path) -> dict[Side, PackedSide]:
 
 
 def save_tensor(path: Path, tensor: Tensor) -> str:
-    """Write a tensor with `torch.save`, keeping its memory order; return the file's sha256."""
+    """Write a tensor with `torch.save`, keeping its memory order; return the file's MD5."""
     # Into memory first: given a path, torch writes the (temporary) file name into the archive.
     buffer = io.BytesIO()
     torch.save(tensor, buffer)
     with atomic_file(path) as file:
         file.write(buffer.getbuffer())
-    return hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return hashlib.md5(buffer.getbuffer(), usedforsecurity=False).hexdigest()
 
 
 def load_clip(path: Path, *, num_frames: int, size_px: int) -> Tensor:

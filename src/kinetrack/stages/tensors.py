@@ -95,16 +95,18 @@ def _pack_one(job: _Job, *, geometry: ClipGeometry, frames: Path, folder: Path) 
         group=row.group,
         side=job.side,
         num_frames=row.num_frames,
-        stretched=row.num_frames < geometry.num_frames,
+        packed_frames=geometry.num_frames,
+        is_short=row.num_frames < geometry.num_frames,
         frames_sha256=row.frames_sha256,
-        sha256=save_tensor(tensor_path(folder, job.side, row.label, row.clip), clip),
+        archive_md5=row.archive_md5,
+        tensor_md5=save_tensor(tensor_path(folder, job.side, row.label, row.clip), clip),
     )
 
 
 def summarise(rows: list[TensorsRow], geometry: ClipGeometry) -> str:
     """One line on what was packed, and one for each clip that was stretched."""
     shape = f"3 x {geometry.num_frames} x {geometry.size_px} x {geometry.size_px}"
-    stretched = [row for row in rows if row.stretched]
+    stretched = [row for row in rows if row.is_short]
     lines = [f"tensors: {len(rows)} clips of {shape} bytes; {len(stretched)} stretched"]
     lines += [f"  stretched {row.label}/{row.clip}: {row.num_frames} frames" for row in stretched]
     return "\n".join(lines)
