@@ -31,6 +31,16 @@ FRAMES_PARAMS = FramesParams(
     on_broken="fail",
     max_stall_s=60,
 )
+GEOMETRY = ClipGeometry(
+    num_frames=4,
+    sampling="uniform",
+    stride=1,
+    spare_frames=0,
+    short_clips="fail",
+    resize_px=16,
+    crop="center",
+    size_px=16,
+)
 
 
 def draw_frames(
@@ -199,6 +209,7 @@ def write_packed(
     labels: Sequence[str] = ("Jump", "Walk"),
     clips_per_class: int = 3,
     num_frames: int = 4,
+    spare_frames: int = 0,
     size_px: int = 16,
 ) -> Path:
     """Write packed clips of noise, as many on every side, and their index.
@@ -206,12 +217,14 @@ def write_packed(
     The later a class in `labels`, the brighter its clips: a network can learn them in a few steps.
     """
     random = np.random.default_rng(0)
+    packed_frames = num_frames + spare_frames
     rows = []
     for side in SIDES:
         for place, label in enumerate(labels):
             for number in range(1, clips_per_class + 1):
                 clip = f"v_{label}_g{SIDES.index(side) + 1:02}_c{number:02}"
-                noise = random.integers(0, 128, (num_frames, size_px, size_px, 3), dtype=np.uint8)
+                shape = (packed_frames, size_px, size_px, 3)
+                noise = random.integers(0, 128, shape, dtype=np.uint8)
                 pixels_thwc = torch.from_numpy(noise + np.uint8(127 * place // len(labels)))
                 md5 = save_tensor(
                     tensor_path(folder, side, label, clip), pixels_thwc.permute(3, 0, 1, 2)
@@ -222,8 +235,8 @@ def write_packed(
                         label=label,
                         group=clip[-6:-4],
                         side=side,
-                        num_frames=num_frames,
-                        packed_frames=num_frames,
+                        num_frames=packed_frames,
+                        packed_frames=packed_frames,
                         is_short=False,
                         frames_sha256=md5,
                         archive_md5=md5,
@@ -245,12 +258,8 @@ def model_card(
     return ModelCard(
         model=model,
         labels=list(labels),
-        clip=ClipGeometry(
-            num_frames=num_frames,
-            sampling="uniform",
-            short_clips="fail",
-            resize_px=size_px,
-            size_px=size_px,
+        clip=GEOMETRY.model_copy(
+            update={"num_frames": num_frames, "resize_px": size_px, "size_px": size_px}
         ),
         parameters=1,
         gflop_per_clip=0.5,

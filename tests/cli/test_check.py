@@ -236,7 +236,53 @@ def test_a_sample_shorter_than_the_window_is_refused(root):
         check_project(root)
 
 
-def test_a_short_clip_may_be_stretched(root):
-    write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
-    set_params(root, pack={"short_clips": "stretch"})
+@pytest.mark.parametrize(
+    ("pack", "needed"),
+    [
+        ({"num_frames": 9}, 9),
+        ({"num_frames": 8, "sampling": "center", "stride": 2}, 15),
+        ({"num_frames": 8, "sampling": "random", "stride": 3, "spare_frames": "all"}, 22),
+    ],
+)
+def test_a_window_that_is_too_long_names_what_may_be_done(root, pack, needed):
+    set_params(root, pack=pack)
+    message = rf"found 8 frames, expected {needed} by .* pack\.short_clips: stretch, loop or drop"
+    with pytest.raises(InputError, match=message):
+        check_project(root)
+
+
+def test_a_stride_without_effect_makes_no_clip_short(root):
+    set_params(root, pack={"sampling": "uniform", "stride": 9})
     check_project(root)
+
+
+def test_a_sample_shorter_than_the_stride_asks_for_is_refused(root):
+    set_params(root, dataset="sample", pack={"sampling": "center", "stride": 9})
+    with pytest.raises(InputError, match=r"sample\.num_frames: is shorter .* expected 64 by"):
+        check_project(root)
+
+
+@pytest.mark.parametrize("short_clips", ["stretch", "loop"])
+def test_a_short_clip_may_be_used(root, short_clips):
+    write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
+    set_params(root, pack={"short_clips": short_clips})
+    assert "shorter" not in check_project(root)
+
+
+def test_short_clips_that_will_be_dropped_are_counted(root):
+    write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
+    set_params(root, pack={"short_clips": "drop"})
+    told = "  1 of 6 clips are shorter than the window, will be dropped"
+    assert check_project(root).splitlines()[1:] == [told]
+
+
+def test_a_window_that_drops_every_clip_is_refused(root):
+    set_params(root, pack={"short_clips": "drop", "num_frames": 9})
+    with pytest.raises(InputError, match="is shorter than the window, found 8 frames"):
+        check_project(root)
+
+
+def test_random_windows_need_room(root):
+    set_params(root, pack={"sampling": "random"})
+    with pytest.raises(InputError, match=r"pack: .*random needs spare_frames"):
+        check_project(root)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 from kinetrack.data.frames import extract_frames
 from kinetrack.data.motion import MOTIONS, OPPOSITES, PLANTED_DEFECTS, write_motion_clips
 from kinetrack.data.packing import pack_clip
-from kinetrack.data.sampling import uniform_indices
+from kinetrack.data.sampling import ClipGeometry, packed_indices
 from kinetrack.learning.batches import collate
 from kinetrack.learning.checkpoint import to_channels_last
 from kinetrack.learning.device import make_repeatable
@@ -66,7 +66,7 @@ def pack(videos: list[Path]) -> Side:
 
 def pack_video(video: Path) -> Tensor:
     """Decode, write JPEG, resize, crop and sample one clip: uint8 (T, H, W, C)."""
-    frames, geometry = PRESET["frames"], PRESET["pack"]
+    frames, geometry = PRESET["frames"], ClipGeometry.model_validate(PRESET["pack"])
     archive = video.with_suffix(".zip")
     report = extract_frames(
         video,
@@ -75,9 +75,12 @@ def pack_video(video: Path) -> Tensor:
         jpeg_quality=frames["jpeg_quality"],
         jpeg_subsampling=frames["jpeg_subsampling"],
     )
-    indices = uniform_indices(report.num_frames, geometry["num_frames"])
     clip_cthw = pack_clip(
-        archive, indices, resize_px=geometry["resize_px"], size_px=geometry["size_px"]
+        archive,
+        packed_indices(geometry, report.num_frames),
+        crop=geometry.crop,
+        resize_px=geometry.resize_px,
+        size_px=geometry.size_px,
     )
     return clip_cthw.permute(1, 2, 3, 0)
 

@@ -1,5 +1,7 @@
 import hashlib
+import io
 import pickle
+import resource
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from torch import Tensor
 
 from kinetrack.data.index import SIDES
 from kinetrack.data.tensors import load_clip, read_sides, save_tensor, tensor_path
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, WriteError
 
 from factories import write_packed
 
@@ -38,6 +40,38 @@ def test_bytes_do_not_depend_on_the_name(tmp_path: Path) -> None:
 def test_md5_is_that_of_the_file(tmp_path: Path) -> None:
     md5 = save_tensor(tmp_path / "a.pt", draw_clip())
     assert md5 == hashlib.md5((tmp_path / "a.pt").read_bytes()).hexdigest()
+
+
+def test_bytes_are_those_that_torch_saves(tmp_path: Path) -> None:
+    """So a file of an earlier version, and its MD5 in dvc.lock, stays what it is."""
+    buffer = io.BytesIO()
+    torch.save(draw_clip(), buffer)
+    save_tensor(tmp_path / "a.pt", draw_clip())
+    assert (tmp_path / "a.pt").read_bytes() == buffer.getvalue()
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 300, 30_000, 98_000])
+def test_full_disk_is_told_and_leaves_nothing(tmp_path: Path, kept_bytes: int) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (kept_bytes, limits[1]))
+    try:
+        with pytest.raises(WriteError, match=r"a\.pt: cannot be written, found File too large"):
+            save_tensor(tmp_path / "a.pt", draw_clip(num_frames=8, size_px=64))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_trouble_is_not_taken_for_the_disks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("of torch itself")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="of torch itself"):
+        save_tensor(tmp_path / "a.pt", draw_clip())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_holds_little_beside_the_pixels(tmp_path: Path) -> None:
@@ -77,6 +111,7 @@ def test_attack_would_work_where_pickles_are_loaded(tmp_path: Path) -> None:
     ("stored", "found"),
     [
         (draw_clip(num_frames=3), r"uint8 \(3, 3, 4, 4\)"),
+        (draw_clip(num_frames=1), r"uint8 \(3, 1, 4, 4\)"),
         (draw_clip(size_px=5), r"uint8 \(3, 2, 5, 5\)"),
         (draw_clip().permute(1, 2, 3, 0), r"uint8 \(2, 4, 4, 3\)"),
         (draw_clip().float(), r"float32 \(3, 2, 4, 4\)"),

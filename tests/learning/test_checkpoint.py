@@ -203,7 +203,7 @@ def test_weights_that_are_no_safetensors_are_refused(folder: Path, content: byte
     ("change", "reason"),
     [
         ({"normalise": True}, "normalise: Extra inputs"),
-        ({"format": 2}, "format: "),
+        ({"format": 1}, "format: "),
         ({"model": "os.system"}, "model: .*'lecture_3dcnn' or 'small_3dcnn'"),
         ({"labels": "Walk"}, "labels: "),
         ({"divide_by": 1}, "divide_by: "),

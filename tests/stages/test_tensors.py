@@ -14,7 +14,14 @@ from kinetrack.stages.tensors import pack_all, summarise
 from factories import FRAMES_PARAMS, write_data_set
 
 GEOMETRY = ClipGeometry(
-    num_frames=8, sampling="uniform", short_clips="fail", resize_px=32, size_px=24
+    num_frames=8,
+    sampling="uniform",
+    stride=1,
+    spare_frames=0,
+    short_clips="fail",
+    resize_px=32,
+    crop="center",
+    size_px=24,
 )
 CLIPS = ["Jump/v_Jump_g01_c01", "Jump/v_Jump_g02_c01"]
 
@@ -38,7 +45,7 @@ def pack(tmp_path, frames, *, geometry=GEOMETRY, **edits):
 
 
 def test_every_clip_of_the_split_is_packed(tmp_path, frames):
-    rows = pack(tmp_path, frames)
+    rows = pack(tmp_path, frames).rows
     assert [(row.side, row.clip) for row in rows] == [
         ("train", "v_Jump_g01_c01"),
         ("test", "v_Jump_g02_c01"),
@@ -55,9 +62,9 @@ def test_a_short_clip_is_refused_or_stretched_and_named(tmp_path, frames):
         pack(tmp_path, frames, geometry=longer)
     assert not (tmp_path / "tensors").exists()
     stretching = longer.model_copy(update={"short_clips": "stretch"})
-    rows = pack(tmp_path, frames, geometry=stretching)
-    assert all(row.is_short for row in rows)
-    assert "stretched Jump/v_Jump_g01_c01" in summarise(rows, stretching)
+    packing = pack(tmp_path, frames, geometry=stretching)
+    assert all(row.is_short for row in packing.rows)
+    assert "stretched Jump/v_Jump_g01_c01" in summarise(packing, stretching)
 
 
 def test_a_split_that_names_another_clip_is_refused(tmp_path, frames):
@@ -101,7 +108,7 @@ def test_a_split_of_frames_that_have_changed_since_is_refused(tmp_path, frames):
 
 def test_a_flagged_clip_is_packed(tmp_path, frames):
     change_row(frames, 0, status="flagged", reason="odd")
-    assert len(pack(tmp_path, frames)) == 2
+    assert len(pack(tmp_path, frames).rows) == 2
 
 
 def test_a_split_that_names_a_broken_clip_is_refused(tmp_path, frames):
@@ -116,8 +123,3 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(tmp_path, frames):
     with pytest.raises(InputError, match=r"v_Jump_g02_c01\.zip: is no whole frame archive"):
         pack(tmp_path, frames)
     assert not (tmp_path / "tensors").exists()
-
-
-def test_a_crop_larger_than_the_picture_is_refused():
-    with pytest.raises(ValueError, match="size_px should be at most resize_px"):
-        ClipGeometry(num_frames=8, sampling="uniform", short_clips="fail", resize_px=8, size_px=9)

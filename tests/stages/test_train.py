@@ -4,12 +4,14 @@ import math
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import TensorsRow, read_index
-from kinetrack.data.sampling import ClipGeometry
+from kinetrack.data.tensors import read_sides, save_tensor
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
+from kinetrack.learning.batches import PackedClips
 from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.stages.train import (
     ModelParams,
@@ -19,12 +21,10 @@ from kinetrack.stages.train import (
     train_model,
 )
 
-from factories import write_packed
+from factories import GEOMETRY, write_packed
 
 SETTINGS = Settings(
-    pack=ClipGeometry(
-        num_frames=4, sampling="uniform", short_clips="fail", resize_px=16, size_px=16
-    ),
+    pack=GEOMETRY,
     model=ModelParams(name="small_3dcnn"),
     train=TrainParams(
         epochs=2,
@@ -93,6 +93,92 @@ def test_equal_settings_give_equal_bytes(tmp_path):
     names = ("weights.safetensors", "model.json", "trained_on.txt")
     for file in (*(f"model/{name}" for name in names), "reports/history.csv"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+WINDOWS = GEOMETRY.model_copy(update={"sampling": "random", "spare_frames": 6})
+
+
+def train_on_windows(folder, *, pack=WINDOWS, **params):
+    tensors = write_packed(folder / "tensors", spare_frames=6)
+    return train(folder, changed(**params)._replace(pack=pack), tensors=tensors)
+
+
+def film_bars(tensors):
+    """Put films into packed clips: a bar that goes to the right, or for `Walk` to the left."""
+    for side in read_sides(tensors).values():
+        for number, row in enumerate(side.rows):
+            step = -2 if row.label == "Walk" else 2
+            pixels_thwc = torch.zeros(row.packed_frames, 16, 16, 3, dtype=torch.uint8)
+            for time, image in enumerate(pixels_thwc):
+                image[:, (5 * number + step * time) % 16] = 255
+            save_tensor(side.path(row), pixels_thwc.permute(3, 0, 1, 2))
+    return tensors
+
+
+def test_motion_is_learnt_from_windows(tmp_path):
+    tensors = film_bars(write_packed(tmp_path / "tensors", clips_per_class=8, spare_frames=6))
+    settings = changed(epochs=20, batch_size=8, micro_batch=8)._replace(pack=WINDOWS)
+    outcome = train(tmp_path, settings, tensors=tensors)
+    assert outcome.card.clip == WINDOWS
+    assert outcome.history[-1].scores["val"].accuracy == 1.0
+
+
+@pytest.fixture
+def looked_at(monkeypatch):
+    """What a training takes from its clips: pairs of place in the index and start of the window."""
+    pairs = []
+
+    class Spy(PackedClips):
+        def __getitem__(self, place):
+            pairs.append([place])
+            return super().__getitem__(place)
+
+        def _choose_start(self, packed_frames):
+            pairs[-1].append(super()._choose_start(packed_frames))
+            return pairs[-1][1]
+
+    monkeypatch.setattr("kinetrack.stages.train.PackedClips", Spy)
+
+    def take():
+        taken = [tuple(pair) for pair in pairs]
+        pairs.clear()
+        return taken
+
+    return take
+
+
+def test_windows_are_those_of_the_seed(tmp_path, looked_at):
+    drawn, weights = [], []
+    for name, seed in (("first", 5), ("again", 5), ("other", 6)):
+        weights.append(train_on_windows(tmp_path / name, seed=seed, watch=[]).card.weights_sha256)
+        drawn.append([start for _, start in looked_at()])
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert weights[0] == weights[1]
+    assert len(set(drawn[0])) > 1
+
+
+@pytest.mark.parametrize("pack", [GEOMETRY, WINDOWS], ids=["whole", "windows"])
+def test_the_order_of_clips_is_that_of_the_seed_alone(tmp_path, looked_at, pack):
+    spare = 0 if pack is GEOMETRY else 6
+    tensors = write_packed(tmp_path / "tensors", spare_frames=spare)
+    train(tmp_path, changed(watch=[], seed=7)._replace(pack=pack), tensors=tensors)
+    shuffled = DataLoader(
+        range(6), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(7)
+    )
+    places = [int(place) for _epoch in range(2) for batch in shuffled for place in batch]
+    assert [place for place, _ in looked_at()] == places
+
+
+def test_watched_clips_show_their_middle_windows(tmp_path):
+    """As they do to `evaluate`; and so a watched side alters no weight."""
+    seen = [train_on_windows(tmp_path / side, watch=[side]) for side in ("val", "test")]
+    assert seen[0].card.weights_sha256 == seen[1].card.weights_sha256
+
+
+def test_packed_clips_of_another_geometry_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"was packed by another geometry, found 10 frames"):
+        train_on_windows(tmp_path, pack=GEOMETRY)
+    assert not (tmp_path / "model").exists()
 
 
 def test_a_watched_side_without_clips_is_refused(tmp_path):

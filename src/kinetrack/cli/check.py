@@ -12,7 +12,12 @@ import torch
 from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
 from kinetrack.data.motion import MOTIONS, ClipKey, list_keys
-from kinetrack.data.sampling import ClipGeometry
+from kinetrack.data.sampling import (
+    SHORT_CLIP_REMEDY,
+    ClipGeometry,
+    is_short,
+    needed_frames,
+)
 from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
 from kinetrack.learning.device import choose_device
@@ -102,9 +107,10 @@ def _check_dataset(params: AllParams, root: Path) -> str:
     _check_labels(labels, folder)
     grouped = [GroupedClip(clip.label, clip.name, clip.group, clip.official) for clip in clips]
     sides = _check_split(params, grouped, folder)
-    _check_headers(params, clips)
+    short = _check_headers(params, clips)
     told = f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
-    return "\n".join([told, *_describe_groups(params, grouped), *_describe_absent(sides)])
+    notes = [*_describe_groups(params, grouped), *_describe_absent(sides)]
+    return "\n".join([told, *notes, *_describe_short(short, params.pack, num_clips=len(clips))])
 
 
 def _describe_groups(params: AllParams, clips: Sequence[GroupedClip]) -> list[str]:
@@ -148,8 +154,8 @@ def _check_sample(params: AllParams) -> Sides:
     clips = [_group_sample(key, params, place) for key in keys]
     sides = _check_split(params, clips, place)
     shortest = params.sample.num_frames
-    if params.pack.short_clips == "fail" and shortest < params.pack.num_frames:
-        raise _too_short(Path("params.yaml: sample.num_frames"), shortest, params)
+    if params.pack.short_clips == "fail" and is_short(params.pack, shortest):
+        raise _too_short(Path("params.yaml: sample.num_frames"), shortest, params.pack)
     return sides
 
 
@@ -164,34 +170,57 @@ def _group_sample(clip: ClipKey, params: AllParams, place: Path) -> GroupedClip:
     return GroupedClip(clip.label, clip.name, group)
 
 
-def _check_headers(params: AllParams, clips: Sequence[Clip]) -> None:
-    """Open every file and decode its first frame, no more, so that it takes little time."""
+class _ShortClip(NamedTuple):
+    path: Path
+    num_frames: int
+
+
+def _check_headers(params: AllParams, clips: Sequence[Clip]) -> list[_ShortClip]:
+    """Open every file and decode its first frame, no more, so that it takes little time.
+
+    Returns:
+        The clips whose headers promise less than the window.
+    """
     paths = sorted({clip.path for clip in clips})
     probe = partial(try_probe, stall_s=params.frames.max_stall_s)
     probes = dict(zip(paths, map_clips(probe, paths, description="check"), strict=True))
+    short = []
     for clip in clips:
         probed = probes[clip.path]
         if isinstance(probed, VideoProbe):
-            _check_length(clip, probed, params)
+            promised = _count_promised(clip, probed)
+            if promised and is_short(params.pack, promised):
+                short.append(_ShortClip(clip.path, promised))
         elif params.frames.on_broken == "fail":
             remedy = "remove or replace it, or set frames.on_broken: skip"
             raise InputError(clip.path, probed, remedy=remedy)
+    return short
 
 
-def _check_length(clip: Clip, probe: VideoProbe, params: AllParams) -> None:
+def _count_promised(clip: Clip, probe: VideoProbe) -> int:
+    """Frames by the header and the segment's own end; 0 where neither tells."""
     promised = probe.promised_frames
     if clip.end_s is not None and probe.fps:
         in_segment = math.ceil((clip.end_s - (clip.start_s or 0)) * probe.fps)
         promised = min(promised, in_segment) if promised else in_segment
-    if params.pack.short_clips == "fail" and 0 < promised < params.pack.num_frames:
-        raise _too_short(clip.path, promised, params)
+    return promised
 
 
-def _too_short(path: Path, num_frames: int, params: AllParams) -> InputError:
+def _describe_short(
+    short: Sequence[_ShortClip], geometry: ClipGeometry, *, num_clips: int
+) -> list[str]:
+    if not short or geometry.short_clips in ("stretch", "loop"):
+        return []
+    if geometry.short_clips == "fail" or len(short) == num_clips:
+        raise _too_short(*short[0], geometry)
+    return [f"  {len(short)} of {num_clips} clips are shorter than the window, will be dropped"]
+
+
+def _too_short(path: Path, num_frames: int, geometry: ClipGeometry) -> InputError:
     return InputError(
         path,
         "is shorter than the window",
         found=f"{num_frames} frames",
-        expected=f"pack.num_frames {params.pack.num_frames}",
-        remedy="lower pack.num_frames, or set pack.short_clips: stretch",
+        expected=f"{needed_frames(geometry)} by pack.num_frames and pack.stride",
+        remedy=SHORT_CLIP_REMEDY,
     )

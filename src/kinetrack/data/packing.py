@@ -1,34 +1,82 @@
 """From frame archive to packed clip: resize, crop, stack."""
 
+import math
+import os
+import tempfile
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms import v2
 
 from kinetrack.data.frames import read_frames
+from kinetrack.data.sampling import Crop, centre_box, resized_size
+from kinetrack.errors import WriteError
+
+_BILINEAR = Image.Resampling.BILINEAR
+# A larger clip is laid out in a file, so that memory does not bound the length of a clip.
+_MOST_IN_MEMORY = 64 * 2**20
 
 
-def pack_clip(archive: Path, indices: Sequence[int], *, resize_px: int, size_px: int) -> Tensor:
-    """Read frames of an archive as uint8 (C, T, H, W), stored as (T, H, W, C) in memory.
+def pack_clip(
+    archive: Path,
+    indices: Sequence[int],
+    *,
+    crop: Crop,
+    resize_px: int,
+    size_px: int,
+    scratch: Path | None = None,
+) -> Tensor:
+    """Read frames of an archive as uint8 (C, T, H, W), stored as (T, H, W, C).
 
-    The short side becomes `resize_px` (bilinear, antialiased), then the centre square of
-    `size_px` is cut out: torchvision's Resize and CenterCrop on Pillow images, as the lecture has
-    it. A frame that `indices` repeats is decoded once.
+    For the crop "center", the short side becomes `resize_px` (bilinear, antialiased), then the
+    centre square of `size_px` is cut out: torchvision's Resize and CenterCrop on Pillow images, as
+    the lecture has it. For "squash", the whole frame becomes the square. A frame that `indices`
+    repeats is decoded once.
+
+    A clip of more than 64 MiB lies in a file without a name in the folder `scratch` (by default
+    the system's for temporary files), which is gone when the tensor is.
 
     Raises:
         InputError: the archive cannot be read.
+        WriteError: `scratch` has no room.
     """
-    geometry = v2.Compose([v2.Resize(resize_px), v2.CenterCrop(size_px)])
-    distinct = sorted(set(indices))
-    frames = [_to_hwc(geometry(image)) for image in read_frames(archive, distinct)]
-    places = [distinct.index(index) for index in indices]
-    clip_thwc = torch.stack([frames[place] for place in places])
-    return clip_thwc.permute(3, 0, 1, 2)
+    pixels_thwc = _make_room((len(indices), size_px, size_px, 3), scratch)
+    places = defaultdict(list)
+    for place, index in enumerate(indices):
+        places[index].append(place)
+    distinct = sorted(places)
+    for index, image in zip(distinct, read_frames(archive, distinct), strict=True):
+        pixels_thwc[places[index]] = _cut(image, crop, resize_px=resize_px, size_px=size_px)
+    return torch.from_numpy(pixels_thwc).permute(3, 0, 1, 2)
 
 
-def _to_hwc(image: Image.Image) -> Tensor:
-    pixels: Tensor = v2.functional.pil_to_tensor(image)
-    return pixels.permute(1, 2, 0)
+def _make_room(shape: tuple[int, int, int, int], scratch: Path | None) -> NDArray[np.uint8]:
+    num_bytes = math.prod(shape)
+    if num_bytes <= _MOST_IN_MEMORY:
+        return np.empty(shape, dtype=np.uint8)
+    try:
+        with tempfile.TemporaryFile(dir=scratch) as file:
+            # Taken now: a mapped file that finds the disk full later ends the process by a signal.
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+            return np.memmap(file, dtype=np.uint8, mode="r+", shape=shape)
+    except OSError as error:
+        raise WriteError(
+            scratch or tempfile.gettempdir(),
+            "has no room for a clip in the making",
+            found=error.strerror,
+            expected=f"{num_bytes} bytes, then as many again for its file",
+            remedy="make room, or pack fewer or smaller frames",
+        ) from None
+
+
+def _cut(image: Image.Image, crop: Crop, *, resize_px: int, size_px: int) -> NDArray[np.uint8]:
+    if crop == "squash":
+        return np.asarray(image.resize((size_px, size_px), _BILINEAR))
+    width, height = resized_size(*image.size, resize_px)
+    whole = image.resize((width, height), _BILINEAR)
+    return np.asarray(whole.crop(centre_box(width, height, size_px)))

@@ -1,16 +1,14 @@
 """Packed clips on disk: one uint8 tensor a clip, in the memory order that convolutions like."""
 
-import hashlib
-import io
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import torch
 from torch import Tensor
 
 from kinetrack.data.index import INDEX_NAME, SIDES, Side, TensorsRow, read_index
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_file
+from kinetrack.files import atomic_file, file_md5
 
 _REMEDY = "dvc repro -f tensors"
 
@@ -42,17 +40,31 @@ def read_sides(folder: Path) -> dict[Side, PackedSide]:
 
 
 def save_tensor(path: Path, tensor: Tensor) -> str:
-    """Write a tensor with `torch.save`, keeping its memory order; return the file's MD5."""
-    # Into memory first: given a path, torch writes the (temporary) file name into the archive.
-    buffer = io.BytesIO()
-    torch.save(tensor, buffer)
+    """Write a tensor with `torch.save`, keeping its memory order; return the file's MD5.
+
+    Raises:
+        WriteError: no room, no permission, or the disk refuses it.
+    """
     with atomic_file(path) as file:
-        file.write(buffer.getbuffer())
-    return hashlib.md5(buffer.getbuffer(), usedforsecurity=False).hexdigest()
+        _write_tensor(tensor, file)
+    return file_md5(path)
+
+
+def _write_tensor(tensor: Tensor, file: IO[bytes]) -> None:
+    try:
+        # An open file: given a path, torch writes the (temporary) file name into the archive.
+        torch.save(tensor, file)
+    except RuntimeError as error:
+        # After a failed write torch still closes its archive, and that error hides the disk's.
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load_clip(path: Path, *, num_frames: int, size_px: int) -> Tensor:
-    """Map a packed clip into memory: uint8 (3, T, H, W); nothing is unpickled but the tensor.
+    """Map a packed clip of `num_frames` into memory: uint8 (3, T, H, W), read where it is used.
+
+    Nothing is unpickled but the tensor.
 
     Raises:
         InputError: no such file, damaged, or of another shape.

@@ -27,7 +27,7 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
     model: ModelName
     labels: list[str]
     """Class names, in the order of the logits."""

@@ -65,9 +65,7 @@ def evaluate_model(
     _refuse_trained(side, read_trained_on(model_folder, card), model_folder)
     reuse_heap()
     make_repeatable(seed=0, threads=card.threads)
-    clips = PackedClips(
-        side, labels=card.labels, num_frames=card.clip.num_frames, size_px=card.clip.size_px
-    )
+    clips = PackedClips(side, labels=card.labels, geometry=card.clip)
     loader = make_loader(clips, batch_size=card.micro_batch)
     probabilities = predict_probabilities(
         model.to(device), loader, micro_batch=card.micro_batch, device=device

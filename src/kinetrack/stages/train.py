@@ -48,7 +48,7 @@ class TrainParams(Section):
     schedule: Schedule
     """How it goes on: "constant", or "cosine", which falls towards 0 over the epochs."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """Of the first weights and of the order of the clips."""
+    """Of the first weights, of the order of the clips and of the windows drawn from them."""
     threads: Annotated[int, Field(ge=1, le=256)]
     """Threads on a CPU; fixed, because another number gives other last bits."""
     watch: Annotated[list[Literal["val", "test"]], Field(max_length=2)]
@@ -161,18 +161,20 @@ def _fit(
     on_epoch: Callable[[Epoch], None],
 ) -> list[Epoch]:
     pack, params = settings.pack, settings.train
-    clips = {
-        side: PackedClips(
-            sides[side], labels=labels, num_frames=pack.num_frames, size_px=pack.size_px
-        )
-        for side in SIDES
-    }
     order = torch.Generator().manual_seed(params.seed)
+    # One of its own: whether windows are drawn or not, the clips come in the same order. And
+    # another seed, or both would draw the same numbers.
+    windows = torch.Generator().manual_seed(params.seed + 1)
+    clips = PackedClips(sides["train"], labels=labels, geometry=pack, draw_with=windows)
+    watched = {
+        side: PackedClips(sides[side], labels=labels, geometry=pack) for side in params.watch
+    }
     return fit(
         model,
-        make_loader(clips["train"], batch_size=params.batch_size, shuffle_with=order),
+        make_loader(clips, batch_size=params.batch_size, shuffle_with=order),
         watch={
-            side: make_loader(clips[side], batch_size=params.batch_size) for side in params.watch
+            side: make_loader(clips, batch_size=params.batch_size)
+            for side, clips in watched.items()
         },
         optimiser=torch.optim.Adam(model.parameters(), lr=params.learning_rate),
         schedule=params.schedule,
