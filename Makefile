@@ -10,7 +10,7 @@ ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-all check format ui clean $(if $(TORCH_INDEX),$(VENV)/installed)
+.PHONY: help install repro test test-all check format bench ui clean $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -23,7 +23,7 @@ $(VENV)/installed: constraints.txt pyproject.toml
 	@# The packages of CUDA belong to one torch build: another build brings its own.
 	@grep -vE '$(if $(TORCH_INDEX),^(nvidia|cuda|triton),^$$)' constraints.txt > $(VENV)/constraints.txt
 	@$(if $(TORCH_INDEX),$(PIP) install --force-reinstall --index-url "$(TORCH_INDEX)" $(TORCH))
-	@$(PIP) install -c $(VENV)/constraints.txt -e ".[dev,s3,ssh]"
+	@$(PIP) install -c $(VENV)/constraints.txt -e ".[dask,dev,s3,ssh]"
 	@touch $@
 
 repro: install ## Run the whole pipeline: check, dvc repro, track, summary
@@ -47,6 +47,9 @@ check: install ## Format, lint, types and architecture, as CI runs them
 format: install ## Format the code and mend what the linter can
 	@$(ENVIRON) ruff format .
 	@$(ENVIRON) ruff check --fix .
+
+bench: install ## Compare with the lecture's way (PARTS="preprocess workers" for some of it)
+	@$(ENVIRON) python -m benchmarks.run $(PARTS)
 
 ui: install ## Open the MLflow UI on this project's runs
 	@$(ENVIRON) python -m kinetrack.cli.main ui

@@ -62,7 +62,9 @@ def test_cmd_shows_the_data_that_the_stage_reads_and_writes(stage):
     prefix, _, arguments = entry["cmd"].partition(f"kinetrack.stages.{stage} ")
     assert prefix == "PYTHONPATH=src python -m "
     reports = [*entry.get("plots", []), *entry.get("metrics", [])]
-    outputs = entry.get("outs", []) + [path for report in reports for path in report]
+    reports += [out for out in entry.get("outs", []) if isinstance(out, dict)]
+    outputs = [out for out in entry.get("outs", []) if isinstance(out, str)]
+    outputs += [path for report in reports for path in report]
     paths = [dep for dep in entry["deps"] if not dep.startswith("src/")] + outputs
     for path in paths:
         assert any(path.startswith(argument) for argument in arguments.split()), path

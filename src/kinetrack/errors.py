@@ -40,13 +40,19 @@ class InputError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send it back by pickle, which knows no keyword arguments.
-        return _rebuild, (self.path, self.problem, self.found, self.expected, self.remedy)
+        values = (self.path, self.problem, self.found, self.expected, self.remedy)
+        return _rebuild, (type(self), values)
+
+
+class WriteError(InputError):
+    """A file that cannot be written: another one could not be either."""
 
 
 def _rebuild(
-    path: Path | str, problem: str, found: object, expected: object, remedy: str
+    kind: type[InputError], values: tuple[Path | str, str, object, object, str]
 ) -> InputError:
-    return InputError(path, problem, found=found, expected=expected, remedy=remedy)
+    path, problem, found, expected, remedy = values
+    return kind(path, problem, found=found, expected=expected, remedy=remedy)
 
 
 def printable(text: str) -> str:

@@ -1,11 +1,15 @@
 """Writing files so that a reader sees the old content or the new one, never half of it."""
 
 import csv
+import errno
+import fcntl
+import glob
 import hashlib
 import io
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from kinetrack.errors import InputError, WriteError
+
 _PARTIAL = ".partial"
 _COPIED_AT_ONCE = 2**30
+# With these a write ends; others may come from what is being read meanwhile.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# So long a folder is waited for: a writer whose parent was killed needs a moment to end.
+_PATIENCE_S = 5.0
 
 
 @contextmanager
@@ -23,21 +33,47 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 
     The bytes are flushed to disk before the rename; after an error nothing is left behind.
     Missing parent folders are made. The file is readable and seekable (zip, AVI).
+
+    Raises:
+        WriteError: no room, no permission, or the disk refuses it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # Hidden and with the process id: two writers never share it, no listing takes it for data.
     # Not the name itself, which may be as long as a file system takes.
     name_hash = zlib.crc32(os.fsencode(path.name))
     temporary = path.with_name(f".{name_hash:08x}.{os.getpid()}{_PARTIAL}")
+    with _telling_write_errors(path, temporary):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with temporary.open("w+b") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def _telling_write_errors(path: Path, temporary: Path) -> Iterator[None]:
+    """Name the file that was to be written, where an error is one of writing."""
     try:
-        with temporary.open("w+b") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        yield
+    except OSError as error:
+        ours = {str(temporary), *map(str, temporary.parents)}
+        if error.errno not in _NO_ROOM and str(error.filename) not in ours:
+            raise
+        raise WriteError(
+            path,
+            "cannot be written",
+            found=f"{error.strerror}; {_describe_room(path)}",
+            remedy="make room, or see to the permissions, then run it again",
+        ) from None
+
+
+def _describe_room(path: Path) -> str:
+    existing = next(parent for parent in path.absolute().parents if parent.exists())
+    return f"{shutil.disk_usage(existing).free} bytes free there"
 
 
 @contextmanager
@@ -45,25 +81,73 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that takes the place of `path` when the block ends without an error.
 
     After an error nothing is left of it and an earlier `path` is as it was. A link is followed.
+
+    Raises:
+        InputError: another process is writing it.
     """
     path = path.resolve()
-    earlier = path.with_name(f".{path.name}.earlier")
-    temporary = path.with_name(f".{path.name}{_PARTIAL}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        # Renamed, then removed: a kill in between loses nothing.
-        shutil.rmtree(earlier, ignore_errors=True)
-        if path.exists():
-            path.replace(earlier)
-        temporary.replace(path)
-        shutil.rmtree(earlier, ignore_errors=True)
-    except BaseException:
-        if earlier.exists() and not path.exists():
-            earlier.replace(path)
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+    with write_alone(path):
+        earlier = path.with_name(f".{path.name}.earlier")
+        # With the process id: a worker that outlives a killed run writes into the old one.
+        temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        temporary.mkdir()
+        try:
+            yield temporary
+            # Renamed, then removed: a kill in between loses nothing.
+            shutil.rmtree(earlier, ignore_errors=True)
+            if path.exists():
+                path.replace(earlier)
+            temporary.replace(path)
+            shutil.rmtree(earlier, ignore_errors=True)
+        except BaseException:
+            if earlier.exists() and not path.exists():
+                earlier.replace(path)
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def write_alone(path: Path) -> Iterator[None]:
+    """Hold the right to write a file or folder; it ends with the process, however that ends.
+
+    Raises:
+        InputError: another process holds it, for longer than some seconds.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with _telling_write_errors(path, lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = _lock(lock)
+    if file is None:
+        raise InputError(
+            path,
+            "is being written by another process",
+            remedy="wait until it has ended, or end it",
+        )
+    with file:
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> IO[bytes] | None:
+    """Open and lock a file; None when somebody else holds it all the time."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        file = path.open("wb")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The last holder may have removed it between our opening and our locking.
+            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                return file
+        except BlockingIOError:
+            pass
+        file.close()
+        if time.monotonic() > deadline:
+            return None
+        time.sleep(0.05)
 
 
 def copy_file(source: Path, target: Path) -> None:
@@ -101,21 +185,27 @@ def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, An
     Raises:
         ValueError: a row has a column that is not listed.
     """
-    text = io.StringIO()
     # Python 3.11 leaves a carriage return without quotes, and a reader then ends the row at it.
     has_return = any("\r" in str(value) for row in rows for value in row.values())
-    writer = csv.DictWriter(
-        text,
-        columns,
-        lineterminator="\n",
-        quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL,
-    )
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    with atomic_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.DictWriter(
+            text,
+            columns,
+            lineterminator="\n",
+            quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL,
+        )
+        writer.writeheader()
+        writer.writerows(rows)
+        text.detach()  # it writes what it holds, and leaves the file open
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """Read a table with a header into one mapping a row."""
+    return list(iterate_csv(path))
+
+
+def iterate_csv(path: Path) -> Iterator[dict[str, str]]:
+    """Read a table with a header row by row, each into a mapping."""
     with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
-        return list(csv.DictReader(file, restkey="(beyond the last)"))
+        yield from csv.DictReader(file, restkey="(beyond the last)")

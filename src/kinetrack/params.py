@@ -119,8 +119,16 @@ def _yaml_problem(error: Exception) -> str:
     return str(error)
 
 
-class _ParamsLoader(yaml.SafeLoader):
-    """The safe loader, without aliases (bombs) and without keys that stand twice."""
+class Yaml12Loader(yaml.SafeLoader):
+    """The safe loader by YAML 1.2, as DVC reads and writes it.
+
+    By 1.1, PyYAML would take 1e-4 for text, `no` for false, 010 for 8, and 4:2:0, which DVC writes
+    without quotes, for a number to the base of 60.
+    """
+
+
+class _ParamsLoader(Yaml12Loader):
+    """As that, without aliases (bombs) and without keys that stand twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
@@ -147,9 +155,7 @@ class _ParamsLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-# YAML 1.2, as DVC reads and writes it. PyYAML's 1.1 would take 1e-4 for text, `no` for false, 010
-# for 8, and 4:2:0, which DVC writes without quotes, for a number to the base of 60.
-_ParamsLoader.yaml_implicit_resolvers = {}
+Yaml12Loader.yaml_implicit_resolvers = {}
 for _kind, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("null", r"~|null|Null|NULL|", "~nN"),
@@ -158,5 +164,5 @@ for _kind, _pattern, _first in (
     ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", "-+."),
 ):
     _tag = f"tag:yaml.org,2002:{_kind}"
-    _ParamsLoader.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), [*_first, ""])
-_ParamsLoader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
+    Yaml12Loader.add_implicit_resolver(_tag, re.compile(f"(?:{_pattern})$"), [*_first, ""])
+Yaml12Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))

@@ -18,8 +18,13 @@ def videos(tmp_path):
     return tmp_path / "videos"
 
 
+def tree(folder):
+    """Every file below a folder with its content."""
+    return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
 def test_one_archive_a_clip_and_a_sorted_index(videos, tmp_path):
-    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
+    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames").rows
     assert [(row.label, row.clip) for row in rows] == sorted((row.label, row.clip) for row in rows)
     assert read_index(tmp_path / "frames" / INDEX_NAME, FramesRow, remedy="") == rows
     for row in rows:
@@ -28,25 +33,25 @@ def test_one_archive_a_clip_and_a_sorted_index(videos, tmp_path):
 
 def test_a_broken_clip_ends_the_stage_and_leaves_what_was_there(videos, tmp_path):
     extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
-    before = sorted(path.name for path in tmp_path.rglob("*"))
+    before = tree(tmp_path / "frames")
     broken = videos / "Run/v_Run_g01_c01.avi"
     broken.write_text("no video")
     with pytest.raises(InputError, match=r"v_Run_g01_c01\.avi: cannot be opened as a video"):
         extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
-    assert sorted(path.name for path in tmp_path.rglob("*")) == before
+    assert tree(tmp_path / "frames") == before
 
 
 def test_a_broken_clip_is_named_in_the_index_when_skipped(videos, tmp_path):
     (videos / "Run/v_Run_g01_c01.avi").write_bytes(b"")
-    rows = extract_all(SKIP, videos=videos, frames=tmp_path / "frames")
-    [broken] = [row for row in rows if row.status == "broken"]
+    extraction = extract_all(SKIP, videos=videos, frames=tmp_path / "frames")
+    [broken] = [row for row in extraction.rows if row.status == "broken"]
     assert broken.clip == "v_Run_g01_c01"
-    assert f"Run/v_Run_g01_c01: {broken.reason}" in summarise(rows)
+    assert f"Run/v_Run_g01_c01: {broken.reason}" in summarise(extraction)
     assert not (tmp_path / "frames/Run/v_Run_g01_c01.zip").exists()
 
 
 def test_a_whole_clip_fills_every_column(videos, tmp_path):
-    row = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")[0]
+    row = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames").rows[0]
     content = (videos / "Jump/v_Jump_g01_c01.avi").read_bytes()
     assert row == FramesRow(
         clip="v_Jump_g01_c01",
@@ -72,6 +77,7 @@ def test_a_whole_clip_fills_every_column(videos, tmp_path):
         corrupt_frames=0,
         video_sha256=hashlib.sha256(content).hexdigest(),
         frames_sha256=row.frames_sha256,
+        archive_md5=row.archive_md5,
         status="ok",
         reason="",
     )
@@ -80,17 +86,17 @@ def test_a_whole_clip_fills_every_column(videos, tmp_path):
 
 def test_a_broken_clip_states_what_is_known_of_it(videos, tmp_path):
     (videos / "Jump/v_Jump_g01_c01.avi").write_bytes(b"")
-    row = extract_all(SKIP, videos=videos, frames=tmp_path / "frames")[0]
+    row = extract_all(SKIP, videos=videos, frames=tmp_path / "frames").rows[0]
     assert (row.clip, row.video, row.group) == ("v_Jump_g01_c01", "Jump/v_Jump_g01_c01.avi", "01")
     assert (row.num_frames, row.width, row.frames_sha256) == (0, 0, "")
 
 
 def test_a_gap_is_told(videos, tmp_path):
     write_video(videos / "Run/v_Run_g01_c01.avi", num_frames=20, gaps=[(5, 9)])
-    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
-    assert [row.status for row in rows] == ["ok", "ok", "flagged", "ok"]
-    assert summarise(rows).splitlines() == [
-        "frames: 4 clips, 40 frames",
+    extraction = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
+    assert [row.status for row in extraction.rows] == ["ok", "ok", "flagged", "ok"]
+    assert summarise(extraction).splitlines() == [
+        "frames: 4 clips, 40 frames; 4 decoded, 0 moved, 0 kept",
         "  Run/v_Run_g01_c01: 4 of 20 frames missing",
     ]
 
@@ -103,7 +109,7 @@ def test_segments_of_a_manifest_are_clips(tmp_path):
         "day/one.mp4,Jump,b,test,1,2.4\n"
         "day/one.mp4,Jump,b,test,7,8\n"
     )
-    rows = extract_all(SKIP, videos=tmp_path / "videos", frames=tmp_path / "frames")
+    rows = extract_all(SKIP, videos=tmp_path / "videos", frames=tmp_path / "frames").rows
     assert [(row.label, row.clip, row.num_frames, row.missing_frames) for row in rows] == [
         ("Jump", "one_00001000_00002400", 25, 10),
         ("Jump", "one_00007000_00008000", 0, 0),
@@ -119,13 +125,13 @@ def test_segments_of_a_manifest_are_clips(tmp_path):
 
 def test_without_a_group_pattern_each_clip_is_a_group(videos, tmp_path):
     params = PARAMS.model_copy(update={"group_pattern": None})
-    rows = extract_all(params, videos=videos, frames=tmp_path / "frames")
+    rows = extract_all(params, videos=videos, frames=tmp_path / "frames").rows
     assert len({row.group for row in rows}) == len(rows) == 4
 
 
 def test_a_decoder_that_hangs_breaks_its_clip_only_and_leaves_nothing(videos, tmp_path):
     params = SKIP.model_copy(update={"max_stall_s": 1e-6})
-    rows = extract_all(params, videos=videos, frames=tmp_path / "frames")
+    rows = extract_all(params, videos=videos, frames=tmp_path / "frames").rows
     assert {(row.status, row.reason) for row in rows} == {("broken", "gave no frame for 1e-06 s")}
     assert [path.name for path in (tmp_path / "frames").rglob("*") if path.is_file()] == [
         INDEX_NAME
@@ -136,7 +142,7 @@ def test_a_decoder_that_hangs_breaks_its_clip_only_and_leaves_nothing(videos, tm
             videos=videos,
             frames=tmp_path / "frames",
         )
-    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames")
+    rows = extract_all(PARAMS, videos=videos, frames=tmp_path / "frames").rows
     assert {row.status for row in rows} == {"ok"}
 
 

@@ -33,7 +33,8 @@ class ExtractionReport(NamedTuple):
     """What a video promised and what became of it: columns of the index, then `notes`.
 
     Counts are in frames, sizes in pixels. `video_sha256` is of the file, `frames_sha256` of the
-    decoded frames as they were written, `archive_md5` of the archive. `notes` say what a person should look at.
+    decoded frames as they were written, `archive_md5` of the archive. `notes` say what a person
+    should look at.
     """
 
     container: str = ""
@@ -229,11 +230,22 @@ def _count(number: int, noun: str) -> str:
 def _hash_file(path: Path, identity: tuple[int, int, int]) -> str:  # noqa: ARG001  # a key
     """SHA-256 of a file of this identity."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            report_progress()
-            digest.update(chunk)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                report_progress()
+                digest.update(chunk)
+    except OSError as error:
+        raise VideoError(f"cannot be read: {error.strerror}") from None
     return digest.hexdigest()
+
+
+def hash_video(path: Path) -> str:
+    """SHA-256 of a video's file; "" where it cannot be read, of which decoding will tell more."""
+    try:
+        return _hash_file(path, identify(path))
+    except VideoError:
+        return ""
 
 
 def frame_name(number: int) -> str:

@@ -1,10 +1,13 @@
 """How every stage command starts and ends."""
 
 import importlib
+import os
 import signal
 import sys
-from pathlib import Path
+import threading
+from pathlib import Path, PurePath
 
+import psutil
 import typer
 
 import kinetrack
@@ -19,12 +22,32 @@ def run(stage: str) -> None:
     app.command()(module.main)
     # As Ctrl-C: what is half-written is removed, and the MLflow run ends as KILLED.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    _end_with_dvc()
     try:
         _require_own_code()
         app()
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(EXIT_BAD_INPUT)
+
+
+def _end_with_dvc() -> None:
+    """Under DVC, end when it was killed: the next run would meet a stage that still writes."""
+    dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
+    if dvc:
+        threading.Thread(target=_end_after, args=(dvc,), daemon=True).start()
+
+
+def _is_dvc(process: psutil.Process) -> bool:
+    try:
+        return any(PurePath(part).name == "dvc" for part in process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def _end_after(process: psutil.Process) -> None:
+    psutil.wait_procs([process])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _require_own_code() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import yaml
 
 from kinetrack.errors import InputError
+from kinetrack.files import file_md5
+from kinetrack.params import Yaml12Loader
 
 _PIPELINE = "dvc.yaml"
 _LOCK = "dvc.lock"
@@ -31,19 +33,34 @@ def data_md5(path: str, *, root: Path) -> str | None:
 
 def locked_inputs(stage: str, *, root: Path) -> dict[str, str]:
     """Md5 by path of what a stage read when it last ran; empty when it never did."""
-    entry = _read_yaml(root / _LOCK).get("stages", {}).get(stage, {})
+    entry = locked_stage(stage, root=root)
     return {dep["path"]: str(dep["md5"]) for dep in entry.get("deps", ()) if "md5" in dep}
 
 
 def folder_md5(folder: Path) -> str:
-    """DVC's md5 of a folder as it lies on disk: of the list of its files and their md5s."""
-    entries = [
-        {"md5": _md5(path.read_bytes()), "relpath": path.relative_to(folder).as_posix()}
-        for path in folder.rglob("*")
-        if path.is_file()
-    ]
-    entries.sort(key=lambda entry: entry["relpath"])
+    """DVC's md5 of a folder as it lies on disk."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return content_md5({path.relative_to(folder).as_posix(): file_md5(path) for path in files})
+
+
+def content_md5(files: Mapping[str, str]) -> str:
+    """DVC's md5 of a folder that holds these files: of the list of their paths and md5s."""
+    entries = [{"md5": md5, "relpath": path} for path, md5 in sorted(files.items())]
     return _md5(json.dumps(entries, sort_keys=True).encode()) + ".dir"
+
+
+def locked_stage(stage: str, *, root: Path) -> dict[str, Any]:
+    """What `dvc.lock` says of a stage's last run; empty when there was none."""
+    # By YAML 1.2, as DVC writes it: its 4:2:0 has no quotes, and 1.1 would take it for 14520.
+    entry = _read_yaml(root / _LOCK, Yaml12Loader).get("stages", {}).get(stage, {})
+    return entry if isinstance(entry, dict) else {}
+
+
+def stage_code(stage: str, *, root: Path) -> dict[str, str]:
+    """Md5 by path of a stage's code, as `dvc.yaml` lists it, as it lies on disk."""
+    declared = _read_yaml(root / _PIPELINE).get("stages", {}).get(stage, {})
+    paths = [path for path in declared.get("deps", ()) if path.startswith("src/")]
+    return {path: file_md5(root / path) for path in paths}
 
 
 def stage_key(stage: str, params: Mapping[str, Any], *, root: Path) -> str | None:
@@ -88,11 +105,11 @@ def _fill(text: str, params: Mapping[str, Any]) -> str:
     return text.replace("${dataset}", str(params["dataset"]))
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def _read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())[:200]
         raise InputError(

@@ -1,0 +1,325 @@
+"""Bringing a folder of made files up to date: what is there already is not made again.
+
+Every file is wanted under a *key*, a checksum of all that its bytes depend on. A *record* says
+which bytes a key gave (their MD5) and what else was found. So a file is right when it has the
+bytes of its key's record, wherever it lies: in its place, under another name in the folder, in the
+staging folder of a run that was killed, or in a cache.
+
+New files wait in the staging folder until all are there; then they take their places within
+moments, and the index is written last. A run that is killed at any moment loses the files that
+were being made, no others.
+"""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from kinetrack.errors import InputError, WriteError
+from kinetrack.files import copy_file, file_md5, write_alone, write_json
+from kinetrack.parallel import map_clips
+
+How = Literal["made", "moved", "restored", "kept"]
+
+
+class Record(NamedTuple):
+    """What making a file gave: the MD5 of its bytes ("": no file), and what else was found.
+
+    `facts` is plain data, as JSON has it.
+    """
+
+    md5: str
+    facts: Mapping[str, Any]
+
+
+# Writes the file of a source to a path. InputError: not this one; WriteError: not any one.
+Make = Callable[[Any, Path], Record]
+
+
+class Wanted(NamedTuple):
+    """A file that a folder shall hold; `source` is what it is made of, sent to the workers."""
+
+    path: str
+    key: str
+    source: Any
+
+
+class Known(NamedTuple):
+    """What earlier runs tell: records by key, and by MD5 where files lay below the folder."""
+
+    records: dict[str, Record]
+    paths: dict[str, list[str]]
+
+    def add(self, key: str, record: Record, path: str) -> None:
+        """Learn of one file of an earlier run."""
+        self.records[key] = record
+        self.paths.setdefault(record.md5, []).append(path)
+
+
+class Obtained(NamedTuple):
+    """How a wanted file was come by: "made", "moved" from another name, "restored" from a cache,
+    or "kept"; or the `problem`.
+    """
+
+    how: How
+    record: Record
+    problem: InputError | None = None
+
+
+class _Job(NamedTuple):
+    """One key: where its file is wanted, and where it may be."""
+
+    key: str
+    source: Any
+    targets: tuple[str, ...]
+    record: Record | None
+    others: tuple[str, ...]
+    cached: Path | None
+
+
+class _Found(NamedTuple):
+    """One key, done: which targets are right already, and a file to take for the others."""
+
+    obtained: Obtained
+    right: tuple[str, ...] = ()
+    spare: Path | None = None
+
+
+def describe_work(obtained: Iterable[How], *, made: str) -> str:
+    """Count what was made anew and what was there already: "1 decoded, 0 moved, 237 kept"."""
+    counts = Counter(obtained)
+    restored = [f"{counts['restored']} from the cache"] if counts["restored"] else []
+    shown = [f"{counts['made']} {made}", f"{counts['moved']} moved", *restored]
+    return ", ".join([*shown, f"{counts['kept']} kept"])
+
+
+@contextmanager
+def update_folder(
+    folder: Path, *, known: Known, find_cached: Callable[[str], Path | None]
+) -> Iterator["FolderUpdate"]:
+    """Yield a way to bring a folder up to date; nobody else may write it meanwhile.
+
+    `find_cached` names a file elsewhere that should have an MD5.
+
+    Raises:
+        InputError: another process is writing the folder.
+    """
+    folder = folder.resolve()
+    with write_alone(folder):
+        yield FolderUpdate(folder, known, find_cached)
+
+
+class FolderUpdate:
+    """A folder on its way: `obtain` every file, then `finish`."""
+
+    def __init__(
+        self, folder: Path, known: Known, find_cached: Callable[[str], Path | None]
+    ) -> None:
+        self._folder = folder
+        self._staging = folder.with_name(f".{folder.name}.partial")
+        self._known = known
+        self._find_cached = find_cached
+        self._found: dict[str, _Found] = {}
+        self._jobs: list[_Job] = []
+
+    def obtain(self, wanted: Sequence[Wanted], make: Make, *, description: str) -> list[Obtained]:
+        """Have every file, in its place or in the staging folder; make what is nowhere.
+
+        The folder itself stays as it is. Results come in the order of `wanted`; a file that cannot
+        be made is told there and stops no other.
+
+        Raises:
+            WriteError: there is no room; what was made so far waits for the next run.
+        """
+        self._jobs = self._plan(wanted)
+        recorded = [job for job in self._jobs if job.record]
+        self._found = self._map(_look, recorded, "comparing what is there")
+        cached = [self._look_up(job) for job in recorded if job.key not in self._found]
+        self._found |= self._map(_restore, [job for job in cached if job.cached], "from the cache")
+        lacking = [job for job in self._jobs if job.key not in self._found]
+        # Sent to the workers only now: to load what makes a file may take longer than to look.
+        work = partial(_make, make=make, staging=self._staging)
+        made = map_clips(work, lacking, description=description)
+        self._found |= {job.key: found for job, found in zip(lacking, made, strict=True)}
+        return list(self._tell(wanted))
+
+    def _map(
+        self, look: Callable[..., _Found | None], jobs: Sequence[_Job], description: str
+    ) -> dict[str, _Found]:
+        """What one way to look finds, by key."""
+        work = partial(look, folder=self._folder, staging=self._staging)
+        found = map_clips(work, jobs, description=description)
+        return {job.key: one for job, one in zip(jobs, found, strict=True) if one}
+
+    def _look_up(self, job: _Job) -> _Job:
+        return job._replace(cached=self._find_cached(job.record.md5) if job.record else None)
+
+    def _tell(self, wanted: Iterable[Wanted]) -> Iterator[Obtained]:
+        made = set()
+        for item in wanted:
+            found = self._found[item.key]
+            if item.path in found.right:
+                yield found.obtained._replace(how="kept")
+            elif item.key in made:  # its twin's file is copied
+                yield found.obtained._replace(how="moved")
+            else:
+                made.add(item.key)
+                yield found.obtained
+
+    def _plan(self, wanted: Iterable[Wanted]) -> list[_Job]:
+        by_key: dict[str, list[Wanted]] = {}
+        for item in wanted:
+            by_key.setdefault(item.key, []).append(item)
+        return [self._plan_key(items) for items in by_key.values()]
+
+    def _plan_key(self, items: Sequence[Wanted]) -> _Job:
+        key, source = items[0].key, items[0].source
+        targets = tuple(item.path for item in items)
+        left = _record_path(_staged_path(self._staging, key))
+        record = self._known.records.get(key) or _read_record(left)
+        if record is None:
+            return _Job(key, source, targets, None, (), None)
+        others = tuple(set(self._known.paths.get(record.md5, ())) - set(targets))
+        return _Job(key, source, targets, record, others, None)
+
+    def finish(self, tables: Mapping[str, Callable[[Path], None]]) -> None:
+        """Give every file its place, remove all others, and write the tables, the index last.
+
+        `tables` are writers by file name, the index the last of them.
+
+        Raises:
+            WriteError: there is no room; the folder is as it was.
+        """
+        for name, write in tables.items():
+            write(self._staging / name)
+        ready = self._gather()
+        *_, index = tables
+        (self._folder / index).unlink(missing_ok=True)  # its presence means that all is there
+        _remove_others(self._folder, {path for job in self._jobs for path in self._right(job)})
+        for path, staged in ready.items():
+            (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
+            staged.replace(self._folder / path)
+        self._folder.mkdir(exist_ok=True)
+        for name in tables:
+            (self._staging / name).replace(self._folder / name)
+        shutil.rmtree(self._staging)
+
+    def _right(self, job: _Job) -> tuple[str, ...]:
+        return self._found[job.key].right
+
+    def _gather(self) -> dict[str, Path]:
+        """Have a staged file for each place that lacks its own: copied, moved or there already."""
+        staying = {self._folder / path for job in self._jobs for path in self._right(job)}
+        moved: dict[Path, Path] = {}
+        ready: dict[str, Path] = {}
+        for job in self._jobs:
+            spare = self._found[job.key].spare
+            lacking = [path for path in job.targets if path not in self._right(job)]
+            if spare is None or not lacking:
+                continue
+            own = _staged_path(self._staging, job.key)
+            spare = moved.get(spare, spare)
+            if spare.is_relative_to(self._folder) and spare not in staying:
+                own.parent.mkdir(parents=True, exist_ok=True)
+                spare.replace(own)
+                moved[spare] = own
+            elif spare != own:
+                copy_file(spare, own)
+            ready[lacking[0]] = own
+            for number, path in enumerate(lacking[1:], start=1):
+                ready[path] = own.with_name(f"{own.name}.{number}")
+                copy_file(own, ready[path])
+        return ready
+
+
+def _staged_path(staging: Path, key: str) -> Path:
+    """Under its key: whoever else writes it, as a worker that outlives its run, writes the same."""
+    return staging / key[:2] / key
+
+
+def _record_path(staged: Path) -> Path:
+    return staged.with_name(f"{staged.name}.json")
+
+
+def _make(job: _Job, *, make: Make, staging: Path) -> _Found:
+    """Make the file of a key in the staging folder; in a worker process."""
+    staged = _staged_path(staging, job.key)
+    try:
+        record = make(job.source, staged)
+    except WriteError:
+        raise
+    except InputError as problem:
+        return _Found(Obtained("made", Record("", {}), problem))
+    if not record.md5:
+        return _Found(Obtained("made", record))
+    write_json(_record_path(staged), record._asdict())
+    return _Found(Obtained("made", record), spare=staged)
+
+
+def _look(job: _Job, *, folder: Path, staging: Path) -> _Found | None:
+    """Find the bytes of a job's record in the folder or staged; in a worker process."""
+    record, staged = job.record, _staged_path(staging, job.key)
+    assert record is not None
+    right = _find_right(job, record, folder)
+    if len(right) == len(job.targets):
+        return _Found(Obtained("kept", record), right)
+    if _has_bytes(staged, record, root=staging):
+        return _Found(Obtained("kept", record), right, staged)
+    for path in (*right, *job.others):
+        if _has_bytes(folder / path, record, root=folder):
+            return _Found(Obtained("moved", record), right, folder / path)
+    return None
+
+
+def _restore(job: _Job, *, folder: Path, staging: Path) -> _Found | None:
+    """Copy the bytes of a job's record from the cache, if they are right there."""
+    record, cached = job.record, job.cached
+    assert record is not None
+    assert cached is not None
+    if not _has_bytes(cached, record, root=cached.parent):
+        return None
+    staged = _staged_path(staging, job.key)
+    copy_file(cached, staged)
+    return _Found(Obtained("restored", record), _find_right(job, record, folder), staged)
+
+
+def _find_right(job: _Job, record: Record, folder: Path) -> tuple[str, ...]:
+    return tuple(path for path in job.targets if _has_bytes(folder / path, record, root=folder))
+
+
+def _has_bytes(path: Path, record: Record, *, root: Path) -> bool:
+    """Whether a file of this root, not one behind a linked folder, is what the record says."""
+    try:
+        is_inside = path.parent.resolve().is_relative_to(root.resolve())
+        return is_inside and path.is_file() and file_md5(path) == record.md5
+    except OSError:
+        return False
+
+
+def _read_record(path: Path) -> Record | None:
+    """What a run that was killed has left; None when that is not to be used."""
+    try:
+        return Record(**json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _remove_others(folder: Path, staying: set[str]) -> None:
+    """Remove every file below a folder but these, and the folders that are empty then."""
+    for parent, folders, files in os.walk(folder, topdown=False):
+        paths = [Path(parent, name) for name in (*files, *folders)]
+        for path in paths:
+            if path.is_dir() and not path.is_symlink():
+                _remove_if_empty(path)
+            elif path.relative_to(folder).as_posix() not in staying:
+                path.unlink()
+
+
+def _remove_if_empty(folder: Path) -> None:
+    if not any(folder.iterdir()):
+        folder.rmdir()
