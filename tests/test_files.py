@@ -153,6 +153,21 @@ def test_csv_with_a_carriage_return_comes_back_as_it_was(tmp_path: Path) -> None
     assert read_csv(tmp_path / "a.csv") == rows
 
 
+def test_csv_has_quotes_only_where_they_are_needed(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["a", "b"], [{"a": "ß", "b": 1.5}, {"a": 'x,"\n', "b": None}])
+    assert (tmp_path / "a.csv").read_bytes() == 'a,b\nß,1.5\n"x,""\n",\n'.encode()
+    write_csv(tmp_path / "a.csv", ["a", "b"], [{"a": "ß", "b": 1.5}, {"a": "\r", "b": 2}])
+    assert (tmp_path / "a.csv").read_bytes() == '"a","b"\n"ß","1.5"\n"\r","2"\n'.encode()
+
+
+def test_csv_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
+    write_csv(tmp_path / "a.csv", ["a"], [{"a": "old"}])
+    with pytest.raises(UnicodeEncodeError):
+        write_csv(tmp_path / "a.csv", ["a"], [{"a": "new" * 10_000}, {"a": "\udc80"}])
+    assert read_csv(tmp_path / "a.csv") == [{"a": "old"}]
+    assert names_below(tmp_path) == ["a.csv"]
+
+
 def test_csv_refuses_a_column_that_is_not_listed(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'b'"):
         write_csv(tmp_path / "a.csv", ["a"], [{"a": 1, "b": 2}])

@@ -1,3 +1,4 @@
+import pickle
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,19 @@ def test_index_without_its_header_is_named(index: Path) -> None:
     index.write_bytes(b"")
     with pytest.raises(InputError, match="is empty, expected a header"):
         read_index(index, FramesRow, remedy="")
+
+
+def test_rows_hold_in_common_what_is_equal(index: Path) -> None:
+    first, second = read_index(index, FramesRow, remedy="")
+    for column in ("label", "container", "codec", "pixel_format", "status"):
+        assert getattr(first, column) is getattr(second, column)
+    assert first.model_fields_set is second.model_fields_set
+
+
+def test_a_changed_copy_changes_no_other_row(index: Path) -> None:
+    first, second = read_index(index, FramesRow, remedy="")
+    changed = first.model_copy(update={"group": "02"})
+    assert (changed.group, first.group) == ("02", "01")
+    assert changed.model_dump() == {**first.model_dump(), "group": "02"}
+    assert second.model_fields_set == set(FramesRow.model_fields)
+    assert pickle.loads(pickle.dumps(changed)) == changed

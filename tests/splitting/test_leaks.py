@@ -1,3 +1,4 @@
+import math
 from itertools import combinations
 
 import pytest
@@ -174,6 +175,62 @@ def test_a_clip_goes_only_for_one_that_shares_something(sides: list[Placed]) -> 
             )
             for other, at in others
         )
+
+
+# Of one video only, and all with frames of their own: what overlaps is all that matters.
+segment_lists = st.lists(
+    st.tuples(
+        st.sampled_from(["train", "val", "test"]),
+        st.none() | st.integers(1, 20),
+        st.none() | st.integers(1, 6),
+    ),
+    max_size=25,
+).map(
+    lambda found: [
+        segment(
+            f"A/{number:02}",
+            side,
+            None if start is None else float(start),
+            None if length is None else float((start or 0) + length),
+        )
+        for number, (side, start, length) in enumerate(found)
+    ]
+)
+
+
+def overlapped_by_comparing_all(sides: list[Placed]) -> dict[str, str]:
+    """The rule in its plain words: each clip with all that stay on the sides before its own."""
+    staying: list[Placed] = []
+    found = {}
+    for side in ("test", "val", "train"):
+        before = list(staying)
+        for row, _ in (clip for clip in sides if clip[1] == side):
+            start, end = row.start_s or 0, math.inf if row.end_s is None else row.end_s
+            for other, at in before:
+                other_end = math.inf if other.end_s is None else other.end_s
+                if start < other_end and (other.start_s or 0) < end:
+                    found[f"A/{row.clip}"] = f"overlaps A/{other.clip} ({at}) in the same video"
+                    break
+            else:
+                staying.append((row, side))
+    return found
+
+
+@given(sides=segment_lists)
+def test_overlaps_are_those_that_comparing_all_finds(sides: list[Placed]) -> None:
+    assert gone(sides) == overlapped_by_comparing_all(sides)
+
+
+def test_a_film_of_many_segments_is_no_matter_of_hours() -> None:
+    whole = segment("A/whole", "test", 5, None)
+    cuts = [
+        segment(f"A/{number:06}", ("test", "train")[number % 2], number, number + 1.5)
+        for number in range(10_000)
+    ]
+    found = gone([whole, *cuts])
+    assert found["A/000001"] == "overlaps A/000000 (test) in the same video"
+    assert found["A/009999"] == "overlaps A/009998 (test) in the same video"
+    assert len(found) == 5000
 
 
 @given(data=st.data(), sides=placed_lists)

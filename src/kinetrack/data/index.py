@@ -2,10 +2,12 @@
 
 import csv
 from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -14,9 +16,9 @@ from pydantic import (
     ValidationError,
 )
 
-from kinetrack.data.names import Name
+from kinetrack.data.names import Name, check_name
 from kinetrack.errors import InputError
-from kinetrack.files import read_csv, write_csv
+from kinetrack.files import iterate_csv, write_csv
 
 INDEX_NAME = "index.csv"
 Side = Literal["train", "val", "test"]
@@ -32,10 +34,35 @@ Seconds = Annotated[
 ]
 
 
+# An index may have a row for each of 650,000 clips: what many rows have in common is checked and
+# held once.
+@lru_cache(maxsize=10_000)
+def _check_label(label: str) -> str:
+    return check_name(label)
+
+
+@lru_cache(maxsize=10_000)
+def _one_of_equal(text: str) -> str:
+    return text
+
+
+Label = Annotated[str, AfterValidator(_check_label)]
+Repeated = Annotated[str, AfterValidator(_one_of_equal)]
+
+
 class Row(BaseModel):
     """Base of the rows: text from a CSV is converted, unknown columns are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def model_post_init(self, _: object) -> None:
+        # Pydantic notes the columns of every row, in more memory than the row itself takes.
+        object.__setattr__(self, "__pydantic_fields_set__", _columns(type(self)))
+
+
+@cache
+def _columns(kind: type[Row]) -> set[str]:
+    return set(kind.model_fields)
 
 
 class FramesRow(Row):
@@ -50,15 +77,15 @@ class FramesRow(Row):
     """
 
     clip: Name
-    label: Name
+    label: Label
     group: str
-    official: str
+    official: Repeated
     video: str
     start_s: Seconds
     end_s: Seconds
-    container: str
-    codec: str
-    pixel_format: str
+    container: Repeated
+    codec: Repeated
+    pixel_format: Repeated
     width: NonNegativeInt
     height: NonNegativeInt
     rotation_deg: int
@@ -74,14 +101,14 @@ class FramesRow(Row):
     frames_sha256: str
     archive_md5: str
     status: Literal["ok", "flagged", "broken"]
-    reason: str
+    reason: Repeated
 
 
 class DroppedRow(Row):
     """A clip that no side holds, and why."""
 
     clip: Name
-    label: Name
+    label: Label
     side: Side
     reason: str
 
@@ -95,7 +122,7 @@ class TensorsRow(Row):
     """
 
     clip: Name
-    label: Name
+    label: Label
     group: str
     side: Side
     num_frames: NonNegativeInt
@@ -111,7 +138,7 @@ RowType = TypeVar("RowType", bound=Row)
 
 def write_index(path: Path, kind: type[RowType], rows: Sequence[RowType]) -> None:
     """Write rows under the columns of `kind`."""
-    write_csv(path, list(kind.model_fields), [row.model_dump() for row in rows])
+    write_csv(path, list(kind.model_fields), [vars(row) for row in rows])
 
 
 def read_index(path: Path, kind: type[RowType], *, remedy: str) -> list[RowType]:
@@ -121,15 +148,14 @@ def read_index(path: Path, kind: type[RowType], *, remedy: str) -> list[RowType]
         InputError: no such file, or a row that is not of this kind; the line is named.
     """
     try:
-        table = read_csv(path)
         if path.stat().st_size == 0:
             raise InputError(path, "is empty", expected="a header", remedy=remedy)
+        return [
+            parse_row(kind, values, path=path, place=f"line {line}, column", remedy=remedy)
+            for line, values in enumerate(iterate_csv(path), start=2)
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(path, "cannot be read", found=error, remedy=remedy) from None
-    return [
-        parse_row(kind, values, path=path, place=f"line {line}, column", remedy=remedy)
-        for line, values in enumerate(table, start=2)
-    ]
 
 
 def parse_row(

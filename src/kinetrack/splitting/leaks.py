@@ -1,6 +1,9 @@
 """Clips that share content: under two labels, on two sides, or twice on one side."""
 
+import heapq
 import math
+from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -29,7 +32,7 @@ class Leak(NamedTuple):
     reason: str
 
 
-def find_leaks(sides: Iterable[tuple[FramesRow, Side]]) -> list[Leak]:
+def find_leaks(sides: Sequence[tuple[FramesRow, Side]]) -> list[Leak]:
     """Find the clips that must go so that the others share nothing, sorted by class and name.
 
     Clips are equal when they have the same frames. Under two labels all of them go, since nobody
@@ -37,10 +40,10 @@ def find_leaks(sides: Iterable[tuple[FramesRow, Side]]) -> list[Leak]:
     first by class and name. Of segments that overlap in one file, those on two sides are treated
     so too; on one side, or under two labels there, they may well be meant.
     """
-    placed = [Placed(row, side) for row, side in sides]
+    placed = _find_suspects(sides)
     contradictions = list(_find_contradictions(placed))
-    gone = {leak.clip for leak in contradictions}
-    rest = [clip for clip in placed if clip not in gone]
+    gone = {clip_id(leak.clip.row) for leak in contradictions}
+    rest = [clip for clip in placed if clip_id(clip.row) not in gone]
     return sorted(
         [*contradictions, *_find_twins(rest)],
         key=lambda leak: (leak.clip.row.label, leak.clip.row.clip),
@@ -60,6 +63,17 @@ def drop_leaks(sides: Sequence[tuple[FramesRow, Side]], leaks: Iterable[Leak]) -
     )
 
 
+def _find_suspects(sides: Sequence[tuple[FramesRow, Side]]) -> list[Placed]:
+    """Clips that have their frames or their video in common with another, few as a rule."""
+    frames = Counter(row.frames_sha256 for row, _ in sides)
+    videos = Counter(row.video_sha256 for row, _ in sides)
+    return [
+        Placed(row, side)
+        for row, side in sides
+        if frames[row.frames_sha256] > 1 or videos[row.video_sha256] > 1
+    ]
+
+
 def _find_contradictions(placed: Sequence[Placed]) -> Iterator[Leak]:
     """Clips that another label has too."""
     first_of: dict[str, dict[str, Placed]] = {}  # frames, then label
@@ -75,29 +89,70 @@ def _find_contradictions(placed: Sequence[Placed]) -> Iterator[Leak]:
 def _find_twins(placed: Sequence[Placed]) -> Iterator[Leak]:
     """Clips that one that stays makes superfluous."""
     staying: dict[str, Placed] = {}
-    segments: dict[tuple[str, Side], list[Placed]] = {}
-    for clip in _in_order(placed):
-        row = clip.row
-        if row.frames_sha256 and row.frames_sha256 in staying:
-            yield Leak(clip, _describe(clip, staying[row.frames_sha256]))
-        elif overlapped := _find_overlapped(clip, segments):
-            yield Leak(clip, f"overlaps {overlapped} in the same video")
-        else:
-            staying[row.frames_sha256] = clip
-            segments.setdefault((row.video_sha256, clip.side), []).append(clip)
+    videos: list[dict[str, _Video]] = []  # of each side that is done
+    for side in _STAYS_FIRST:
+        segments: dict[str, list[Placed]] = {}
+        for clip in _in_order(clip for clip in placed if clip.side == side):
+            row = clip.row
+            if row.frames_sha256 and row.frames_sha256 in staying:
+                yield Leak(clip, _describe(clip, staying[row.frames_sha256]))
+            elif overlapped := _find_overlapped(clip, videos):
+                yield Leak(clip, f"overlaps {overlapped} in the same video")
+            else:
+                staying[row.frames_sha256] = clip
+                segments.setdefault(row.video_sha256, []).append(clip)
+        videos.append({video: _Video(clips) for video, clips in segments.items()})
 
 
-def _find_overlapped(clip: Placed, segments: dict[tuple[str, Side], list[Placed]]) -> Placed | None:
+def _find_overlapped(clip: Placed, videos: Sequence[dict[str, "_Video"]]) -> Placed | None:
     """A clip of another side that has a part of this one."""
-    if not clip.row.video_sha256:
+    video_sha256 = clip.row.video_sha256
+    if not video_sha256:
         return None
-    others = [
-        other
-        for side in _STAYS_FIRST
-        if side != clip.side
-        for other in segments.get((clip.row.video_sha256, side), [])
-    ]
-    return next((other for other in others if _overlap(clip.row, other.row)), None)
+    found = (video[video_sha256].find(clip) for video in videos if video_sha256 in video)
+    return next((other for other in found if other), None)
+
+
+class _Video:
+    """The segments of one video, to be asked for the first that overlaps another segment."""
+
+    def __init__(self, clips: Sequence[Placed]) -> None:
+        self._clips = clips
+        segments = [_segment(clip.row) for clip in clips]
+        # Between two neighbouring times, the same segments go on.
+        self._times = sorted({time for segment in segments for time in segment})
+        # The least number of a segment there; then over 2, 4, 8, ... such stretches from there.
+        self._first = [_find_first(segments, self._times)]
+        width = 1
+        while 2 * width <= len(self._times):
+            shorter = self._first[-1]
+            self._first.append([min(*pair) for pair in zip(shorter, shorter[width:], strict=False)])
+            width *= 2
+
+    def find(self, clip: Placed) -> Placed | None:
+        """The first of the segments that overlaps this one."""
+        start, end = _segment(clip.row)
+        begin = max(bisect_right(self._times, start) - 1, 0)
+        stop = bisect_left(self._times, end)
+        if begin >= stop:
+            return None
+        level = (stop - begin).bit_length() - 1
+        first = min(self._first[level][begin], self._first[level][stop - 2**level])
+        return self._clips[first] if first < len(self._clips) else None
+
+
+def _find_first(segments: Sequence[tuple[float, float]], times: Sequence[float]) -> list[int]:
+    """From each time to the next, the least number of a segment; how many there are for none."""
+    later = sorted(range(len(segments)), key=lambda number: segments[number], reverse=True)
+    open_now: list[int] = []
+    first = []
+    for time in times:
+        while later and segments[later[-1]][0] <= time:
+            heapq.heappush(open_now, later.pop())
+        while open_now and segments[open_now[0]][1] <= time:
+            heapq.heappop(open_now)
+        first.append(open_now[0] if open_now else len(segments))
+    return first
 
 
 def _in_order(placed: Iterable[Placed]) -> list[Placed]:
@@ -111,11 +166,6 @@ def _describe(clip: Placed, twin: Placed) -> str:
     is_one_file = clip.row.video_sha256 == twin.row.video_sha256
     is_one = is_one_file and _segment(clip.row) == _segment(twin.row)
     return f"{'is the same video as' if is_one else 'has the frames of'} {twin}"
-
-
-def _overlap(row: FramesRow, other: FramesRow) -> bool:
-    (start, end), (other_start, other_end) = _segment(row), _segment(other)
-    return start < other_end and other_start < end
 
 
 def _segment(row: FramesRow) -> tuple[float, float]:

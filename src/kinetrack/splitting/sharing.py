@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import TypeVar
 
 Part = TypeVar("Part", bound=Hashable)
@@ -25,10 +25,7 @@ def share_out(
         shares: what each part should get of every class, greater than 0 and together 1.
         seed: another one gives another order of groups of about one size.
     """
-    counts = {
-        name: group | Counter({_ALL_CLASSES: group.total()}) for name, group in groups.items()
-    }
-    sizes = sum(counts.values(), Counter[str]())
+    sizes = _count_all(groups.values())
     # In clips, of each part and class.
     lacks = {
         part: {label: share * size for label, size in sizes.items()}
@@ -36,14 +33,22 @@ def share_out(
     }
     chosen = {}
     for name in _shuffle(groups, seed):
-        needs = {
-            part: _need(counts[name], lacks[part], sizes) / share for part, share in shares.items()
-        }
+        # Sorted, since a sum of floats depends on its order.
+        counts = sorted([*groups[name].items(), (_ALL_CLASSES, groups[name].total())])
+        needs = {part: _need(counts, lacks[part], sizes) / share for part, share in shares.items()}
         part = max(needs, key=needs.__getitem__)  # the first of equals
         chosen[name] = part
-        for label, count in counts[name].items():
+        for label, count in counts:
             lacks[part][label] -= count
     return chosen
+
+
+def _count_all(groups: Iterable[Counter[str]]) -> dict[str, int]:
+    sizes: Counter[str] = Counter()
+    for group in groups:
+        for label, count in group.items():
+            sizes[label] += count
+    return {**sizes, _ALL_CLASSES: sizes.total()}
 
 
 def _shuffle(groups: Mapping[str, Counter[str]], seed: int | str) -> list[str]:
@@ -56,9 +61,8 @@ def _shuffle(groups: Mapping[str, Counter[str]], seed: int | str) -> list[str]:
     return sorted(groups, key=place)
 
 
-def _need(counts: Mapping[str, int], lacks: Mapping[str, float], sizes: Mapping[str, int]) -> float:
+def _need(
+    counts: Iterable[tuple[str, int]], lacks: Mapping[str, float], sizes: Mapping[str, int]
+) -> float:
     """By how much a part's squared lacks fall with these clips, relative to the classes' sizes."""
-    # Sorted, since a sum of floats depends on its order.
-    return sum(
-        count * (2 * lacks[label] - count) / sizes[label] for label, count in sorted(counts.items())
-    )
+    return sum(count * (2 * lacks[label] - count) / sizes[label] for label, count in counts)

@@ -114,8 +114,10 @@ def split_clips(params: SplitParams, *, index: Path, splits: Path) -> FilteredSp
     """
     rows = read_index(index, FramesRow, remedy="dvc repro frames")
     _refuse_twice(rows, index)
-    side_of = plan_split(params, map(_to_grouped, rows), place=index)
-    sides = [(row, side_of[_to_grouped(row)]) for row in sorted(rows, key=_by_name)]
+    rows.sort(key=_by_name)
+    clips = [_to_grouped(row) for row in rows]
+    side_of = plan_split(params, clips, place=index)
+    sides = [(row, side_of[clip]) for row, clip in zip(rows, clips, strict=True)]
     filtered = _filter(params, sides, index)
     with atomic_folder(splits) as folder:
         write_split(folder / SPLIT_NAME, filtered.kept, rule=params.rule)
