@@ -198,6 +198,22 @@ def data(
         print_data(root, open_page=open_page)
 
 
+@app.command(rich_help_panel=DATA)
+def verify(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with every finding.")
+    ] = False,
+) -> None:
+    """Read all that DVC tracks, here and in its cache, and name what is damaged, missing or extra.
+
+    It changes nothing. Exit code 0: all is as recorded; 1: something was found, and the commands
+    that restore it are printed; 2: bad input.
+    """
+    from kinetrack.cli.verify import verify
+
+    raise typer.Exit(0 if verify(_enter(), as_json=as_json) else 1)
+
+
 @app.command(rich_help_panel=RESULTS)
 def track() -> None:
     """Add the last test result to every MLflow run of its model."""
