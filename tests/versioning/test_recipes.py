@@ -223,7 +223,7 @@ def test_where_dvc_cannot_be_run_no_cache_is_found(root, monkeypatch):
     def fail(command, **options):
         return subprocess.CompletedProcess(command, 255, stdout="/somewhere\n", stderr="ERROR")
 
-    monkeypatch.setattr("kinetrack.versioning.recipes.subprocess.run", fail)
+    monkeypatch.setattr("kinetrack.versioning.cache.subprocess.run", fail)
     assert recipe(root).find_cached("0" * 32) is None
 
 

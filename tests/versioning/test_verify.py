@@ -5,8 +5,8 @@ import pytest
 
 from kinetrack.errors import InputError
 from kinetrack.versioning import hashing, verify
+from kinetrack.versioning.cache import cache_folder
 from kinetrack.versioning.hashing import hash_files
-from kinetrack.versioning.questions import cache_folder
 from kinetrack.versioning.tracked import list_tracked
 from kinetrack.versioning.verify import verify_tracked
 

@@ -7,23 +7,6 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
-from kinetrack.errors import InputError
-
-
-def cache_folder(root: Path) -> Path:
-    """Where DVC keeps its objects for this project, shared caches included.
-
-    Raises:
-        InputError: the project is not under DVC.
-    """
-    result = _run_dvc(["cache", "dir"], root)
-    if result.returncode != 0:
-        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")]
-        raise InputError(
-            root, "is not under DVC", found=lines[0] if lines else None, remedy="dvc init"
-        )
-    return root / result.stdout.strip()
-
 
 def find_ignored(paths: Collection[str], *, root: Path) -> set[str]:
     """Those of these paths that DVC is told to ignore, by its own rules."""

@@ -8,15 +8,15 @@ all runs of this machine.
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from kinetrack.errors import InputError
 from kinetrack.files import file_md5
+from kinetrack.versioning.cache import cache_folder, object_path
 from kinetrack.versioning.lock import content_md5, locked_stage, stage_code
 
 _MEMORY = Path(".kinetrack/made")
@@ -74,14 +74,15 @@ class Recipe:
         )
 
     def find_cached(self, md5: str) -> Path | None:
-        """The object of DVC's cache that has this MD5 for a name."""
+        """The object of DVC's cache that has this MD5 for a name; None without one."""
         if self._cache is None:
             return None
-        path = self._cache / "files/md5" / md5[:2] / md5[2:]
+        path = object_path(self._cache, md5)
         return path if path.is_file() else None
 
     @cached_property
     def _cache(self) -> Path | None:
-        command = [sys.executable, "-m", "dvc", "cache", "dir"]
-        asked = subprocess.run(command, cwd=self._root, capture_output=True, text=True, check=False)
-        return Path(self._root, asked.stdout.strip()) if asked.returncode == 0 else None
+        try:
+            return cache_folder(self._root)
+        except InputError:  # a stage by hand, where there is no DVC
+            return None

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from kinetrack.versioning.cache import object_path
 from kinetrack.versioning.hashing import Hashed, hash_files, hash_one, identify
 from kinetrack.versioning.lock import content_md5
 from kinetrack.versioning.questions import find_ignored
@@ -67,11 +68,6 @@ class CheckedOutput(NamedTuple):
             and self.hostile is None
             and not self.extra
         )
-
-
-def object_path(cache: Path, md5: str) -> Path:
-    """Where the cache has the content of this MD5."""
-    return cache / "files/md5" / md5[:2] / md5[2:]
 
 
 def verify_tracked(
