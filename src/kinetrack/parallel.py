@@ -4,6 +4,7 @@ import os
 import re
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -81,6 +82,8 @@ def _map_on_cluster(
 def _map_here(
     function: Callable[[Item], Result], items: Sequence[Item], description: str
 ) -> Iterator[tuple[int, Result]]:
+    # Loky ends a worker that grew, as by loading torch, and starts another: nobody need know.
+    warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
     workers = min(count_workers(), len(items))
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
     try:

@@ -1,0 +1,1 @@
+"""The lecture's way and Kinetrack's, side by side: `make bench`, or `python -m benchmarks.run`."""
