@@ -150,6 +150,16 @@ def _lock(path: Path) -> IO[bytes] | None:
         time.sleep(0.05)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it where they are missing.
+
+    Raises:
+        WriteError: no room, or no permission.
+    """
+    with _telling_write_errors(path, path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file; where the file system can (Btrfs, XFS), the copy shares the blocks."""
     with source.open("rb") as reader, atomic_file(target) as writer:

@@ -3,10 +3,12 @@
 import os
 import re
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import joblib
@@ -87,7 +89,8 @@ def _map_here(
     workers = min(count_workers(), len(items))
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
     try:
-        yield from enumerate(parallel(joblib.delayed(function)(item) for item in items))
+        work = joblib.delayed(partial(_work, function, os.getpid()))
+        yield from enumerate(parallel(work(item) for item in items))
     except BrokenProcessPool:
         raise InputError(
             description,
@@ -95,6 +98,25 @@ def _map_here(
             found=f"{workers} workers",
             remedy=f"set {WORKERS_VARIABLE} to fewer, and close what else needs memory",
         ) from None
+
+
+def _work(function: Callable[[Item], Result], parent: int, item: Item) -> Result:
+    """Call the function; a worker process ends when the process that it works for is gone."""
+    if os.getpid() != parent:
+        _end_with(parent)
+    return function(item)
+
+
+@lru_cache(maxsize=1)  # once a process
+def _end_with(parent: int) -> None:
+    # joblib's workers would go on with what is queued, and then wait for more for minutes.
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os._exit(1)
 
 
 def count_workers() -> int:

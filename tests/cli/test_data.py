@@ -90,7 +90,7 @@ def test_data_writes_the_tables_and_the_page_where_git_wants_them(root, opened):
     assert opened == []
     ignored = (ROOT / ".gitignore").read_text().splitlines()
     assert "/.kinetrack/" in ignored
-    assert not any(line.startswith("/reports") for line in ignored)
+    assert not any(line.startswith("/reports/data") for line in ignored)
 
 
 def test_data_opens_the_page_when_asked(root, opened):

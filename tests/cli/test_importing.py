@@ -103,7 +103,7 @@ def test_archive_gives_what_the_folder_gives(
 
 
 def index_of(folder: Path, tmp_path: Path) -> list[FramesRow]:
-    return extract_all(FRAMES_PARAMS, videos=folder, frames=tmp_path / f"frames/{folder.name}")
+    return extract_all(FRAMES_PARAMS, videos=folder, frames=tmp_path / f"frames/{folder.name}").rows
 
 
 def test_manifest_gives_what_the_folder_gives(collection: Path, root: Path, tmp_path: Path) -> None:
@@ -291,7 +291,7 @@ def test_manifest_beside_the_videos_is_heeded(root: Path, tmp_path: Path, wrappe
     )
     target = bring_in(tmp_path / "in", root, group_pattern=None)
     params = FRAMES_PARAMS.model_copy(update={"group_pattern": None})
-    rows = extract_all(params, videos=target, frames=tmp_path / "frames")
+    rows = extract_all(params, videos=target, frames=tmp_path / "frames").rows
     assert [(row.label, row.num_frames, row.group) for row in rows] == [
         ("Jump", 10, "day1/take.avi"),
         ("Walk", 10, "day1/take.avi"),

@@ -14,7 +14,7 @@ from PIL import Image
 
 from kinetrack.data.frames import ExtractionReport, extract_frames, read_frames
 from kinetrack.data.video import VideoError, open_video
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, WriteError
 from kinetrack.isolation import end_idle_children
 
 from factories import (
@@ -341,7 +341,7 @@ def test_full_disk_is_no_fault_of_the_video(
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(WriteError, match="File too large"):
             extract(video, tmp_path / "a.zip", stall_s=stall_s)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

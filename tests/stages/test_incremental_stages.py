@@ -4,6 +4,7 @@ Frames, a split and tensors of a data set of tiny videos, in this process: after
 after runs that die in the middle, both folders are compared with those of a run that starts anew.
 """
 
+import errno
 import itertools
 import os
 import shutil
@@ -20,7 +21,7 @@ import kinetrack.data.frames
 import kinetrack.stages.frames
 import kinetrack.stages.tensors
 from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, read_index
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, WriteError
 from kinetrack.files import file_md5
 from kinetrack.parallel import WORKERS_VARIABLE
 from kinetrack.splitting.splits import clip_id, write_split
@@ -548,13 +549,21 @@ def test_an_incremental_run_equals_a_clean_one(tmp_path_factory, finished, md5s,
     shutil.rmtree(root)
 
 
+def edit_much(workspace: Workspace) -> None:
+    """Something to make, to move, to copy, to remove, and a new class."""
+    workspace.swap("Jump/a", "Walk/c")
+    workspace.put("New/x", 4)
+    workspace.put("New/twin", 0)
+    workspace.sides["New/x"] = 2
+    workspace.take("Jump/b")
+
+
+@pytest.mark.slow
 def test_wherever_a_run_is_killed_an_index_that_is_there_tells_the_truth(finished, tmp_path):
     """And no later run makes anew what the finished one had made."""
     for number in itertools.count():
         workspace = copy_workspace(finished, tmp_path / str(number) / "work")
-        workspace.swap("Jump/a", "Walk/c")
-        workspace.put("Jump/new", 4)
-        workspace.sides["Jump/b"] = 2
+        edit_much(workspace)
         died, _ = run_in_child(workspace, dies_before_change=number)
         assert find_lies(workspace) == [], number
         assert max(counts.made for counts in workspace.run()) <= 1, number
@@ -562,6 +571,51 @@ def test_wherever_a_run_is_killed_an_index_that_is_there_tells_the_truth(finishe
             break
     workspace.refuse_difference(tmp_path / "clean")
     assert number > 50
+
+
+@pytest.mark.slow
+def test_wherever_room_ends_the_output_stays_and_the_next_run_completes(finished, tmp_path):
+    for number in itertools.count():
+        workspace = copy_workspace(finished, tmp_path / str(number) / "work")
+        edit_much(workspace)
+        problems = [
+            run_without_room(workspace, stage, number=number) for stage in ("extract", "pack")
+        ]
+        if not any(problems):
+            break
+        if number % 10 == 0:
+            workspace.refuse_difference(tmp_path / f"clean {number}")
+    workspace.refuse_difference(tmp_path / "clean")
+    assert number > 10
+
+
+def run_without_room(workspace: Workspace, stage: str, *, number: int) -> WriteError | None:
+    """Run a stage for which the disk is full at its n-th file or folder, then with room again."""
+    before = workspace.outputs()
+    problem = None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "mkdir", full_at(number, calls := itertools.count(), os.mkdir))
+        patch.setattr(os, "fsync", full_at(number, calls, lambda _: None))
+        try:
+            getattr(workspace, stage)()
+        except WriteError as error:
+            problem = error
+    if problem:
+        assert "No space left on device" in str(problem)
+        assert workspace.outputs() == before, number
+        getattr(workspace, stage)()
+    return problem
+
+
+def full_at(number: int, calls: Iterator[int], function: Callable) -> Callable:
+    """The function, but the n-th of all calls finds no room, and all after it."""
+
+    def call(*args, **kwargs):
+        if next(calls) >= number:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return function(*args, **kwargs)
+
+    return call
 
 
 def find_lies(workspace: Workspace) -> list[str]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kinetrack.errors import InputError, WriteError
-from kinetrack.files import copy_file, file_md5, write_alone, write_json
+from kinetrack.files import copy_file, file_md5, make_folder, write_alone, write_json
 from kinetrack.parallel import map_clips
 
 How = Literal["made", "moved", "restored", "kept"]
@@ -197,14 +197,22 @@ class FolderUpdate:
         """
         for name, write in tables.items():
             write(self._staging / name)
-        ready = self._gather()
+        ready, moves = self._gather()
         *_, index = tables
+        folders = {(self._folder / path).parent for path in ready} | {self._folder}
+        for folder in folders:
+            if not _is_blocked(folder):
+                make_folder(folder)
+        # What needs room is there by now; from here on files only change their names.
         (self._folder / index).unlink(missing_ok=True)  # its presence means that all is there
-        _remove_others(self._folder, {path for job in self._jobs for path in self._right(job)})
+        for spare, staged in moves.items():
+            spare.replace(staged)
+        _remove_others(
+            self._folder, {path for job in self._jobs for path in self._right(job)}, folders
+        )
         for path, staged in ready.items():
             (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
             staged.replace(self._folder / path)
-        self._folder.mkdir(exist_ok=True)
         for name in tables:
             (self._staging / name).replace(self._folder / name)
         shutil.rmtree(self._staging)
@@ -212,10 +220,13 @@ class FolderUpdate:
     def _right(self, job: _Job) -> tuple[str, ...]:
         return self._found[job.key].right
 
-    def _gather(self) -> dict[str, Path]:
-        """Have a staged file for each place that lacks its own: copied, moved or there already."""
+    def _gather(self) -> tuple[dict[str, Path], dict[Path, Path]]:
+        """Have a staged file for each place that lacks its own, or tell what to move there.
+
+        Copies are made here, since they need room; the folder itself is not touched.
+        """
         staying = {self._folder / path for job in self._jobs for path in self._right(job)}
-        moved: dict[Path, Path] = {}
+        moves: dict[Path, Path] = {}
         ready: dict[str, Path] = {}
         for job in self._jobs:
             spare = self._found[job.key].spare
@@ -223,18 +234,16 @@ class FolderUpdate:
             if spare is None or not lacking:
                 continue
             own = _staged_path(self._staging, job.key)
-            spare = moved.get(spare, spare)
-            if spare.is_relative_to(self._folder) and spare not in staying:
-                own.parent.mkdir(parents=True, exist_ok=True)
-                spare.replace(own)
-                moved[spare] = own
-            elif spare != own:
-                copy_file(spare, own)
             ready[lacking[0]] = own
             for number, path in enumerate(lacking[1:], start=1):
                 ready[path] = own.with_name(f"{own.name}.{number}")
-                copy_file(own, ready[path])
-        return ready
+                copy_file(spare, ready[path])
+            if spare in staying or spare in moves:
+                copy_file(spare, own)
+            elif spare != own:
+                make_folder(own.parent)
+                moves[spare] = own
+        return ready, moves
 
 
 def _staged_path(staging: Path, key: str) -> Path:
@@ -309,13 +318,19 @@ def _read_record(path: Path) -> Record | None:
         return None
 
 
-def _remove_others(folder: Path, staying: set[str]) -> None:
-    """Remove every file below a folder but these, and the folders that are empty then."""
+def _is_blocked(folder: Path) -> bool:
+    """Whether a file has the name of a folder that is wanted."""
+    return any(path.is_symlink() or path.is_file() for path in (folder, *folder.parents))
+
+
+def _remove_others(folder: Path, staying: set[str], needed: set[Path]) -> None:
+    """Remove every file below a folder but these, and other folders that are empty then."""
     for parent, folders, files in os.walk(folder, topdown=False):
         paths = [Path(parent, name) for name in (*files, *folders)]
         for path in paths:
             if path.is_dir() and not path.is_symlink():
-                _remove_if_empty(path)
+                if path not in needed:
+                    _remove_if_empty(path)
             elif path.relative_to(folder).as_posix() not in staying:
                 path.unlink()
 

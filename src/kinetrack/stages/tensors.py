@@ -36,6 +36,7 @@ from kinetrack.data.sampling import (
 )
 from kinetrack.data.tensors import save_tensor, tensor_path
 from kinetrack.errors import InputError
+from kinetrack.files import make_folder
 from kinetrack.params import load_section
 from kinetrack.splitting.splits import Split, clip_id, read_split
 from kinetrack.stages.door import run
@@ -204,7 +205,7 @@ def read_rows(recipe: str) -> Reading[TensorsRow]:
 def _pack(source: tuple[Path, int], path: Path, *, geometry: ClipGeometry) -> Record:
     archive, num_frames = source
     indices = packed_indices(geometry, num_frames)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     clip = pack_clip(
         archive,
         indices,
