@@ -8,6 +8,7 @@ import hashlib
 import io
 import json
 import os
+import platform
 import shutil
 import time
 import zlib
@@ -37,9 +38,9 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         WriteError: no room, no permission, or the disk refuses it.
     """
-    # Hidden and with the process id: two writers never share it, no listing takes it for data.
-    # Not the name itself, which may be as long as a file system takes.
-    name_hash = zlib.crc32(os.fsencode(path.name))
+    # Hidden and with machine and process id: two writers never share it, no listing takes it for
+    # data. Not the name itself, which may be as long as a file system takes.
+    name_hash = zlib.crc32(os.fsencode(f"{platform.node()}/{path.name}"))
     temporary = path.with_name(f".{name_hash:08x}.{os.getpid()}{_PARTIAL}")
     with _telling_write_errors(path, temporary):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,8 @@ def _check_headers(params: AllParams, clips: Sequence[Clip]) -> list[_ShortClip]
     """
     paths = sorted({clip.path for clip in clips})
     probe = partial(try_probe, stall_s=params.frames.max_stall_s)
-    probes = dict(zip(paths, map_clips(probe, paths, description="check"), strict=True))
+    absolute = [path.absolute() for path in paths]  # for workers in other folders
+    probes = dict(zip(paths, map_clips(probe, absolute, description="check"), strict=True))
     short = []
     for clip in clips:
         probed = probes[clip.path]

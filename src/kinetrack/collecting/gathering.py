@@ -56,7 +56,11 @@ def gather(
     probes = dict(
         zip(
             paths,
-            map_clips(partial(try_probe, stall_s=_STALL_S), paths, description="opening"),
+            map_clips(
+                partial(try_probe, stall_s=_STALL_S),
+                [path.absolute() for path in paths],  # for workers in other folders
+                description="opening",
+            ),
             strict=True,
         )
     )
