@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetrack.data.frames import ExtractionReport, extract_frames, read_frames
+from kinetrack.data.frames import ExtractionReport, _encode_jpeg, extract_frames, read_frames
 from kinetrack.data.video import VideoError, open_video
 from kinetrack.errors import InputError, WriteError
 from kinetrack.isolation import end_idle_children
@@ -76,6 +76,12 @@ def test_frames_look_like_the_decoded_ones(video: Path, archive: Path) -> None:
     for image, original in zip(read_frames(archive, range(10)), decoded, strict=True):
         assert image.mode == "RGB"
         assert np.abs(np.asarray(image) - original).mean() < 2
+
+
+def test_padded_pixels_give_the_same_jpeg() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 4), dtype=np.uint8)
+    padded = np.ndarray((30, 40, 3), np.uint8, buffer=pixels.data, strides=(160, 4, 1))
+    assert _encode_jpeg(padded, 95, "4:2:0") == _encode_jpeg(padded.copy(), 95, "4:2:0")
 
 
 def test_report_of_a_whole_video(tmp_path: Path, video: Path) -> None:

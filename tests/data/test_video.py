@@ -19,6 +19,7 @@ from kinetrack.data.video import (
     Frame,
     VideoError,
     VideoProbe,
+    _to_padded_rgb,
     decode_isolated,
     open_video,
     probe_video,
@@ -668,3 +669,18 @@ def test_decoder_that_hangs_is_named(video: Path) -> None:
 def test_decoder_that_crashes_is_named() -> None:
     with pytest.raises(VideoError, match=r"^crashed the decoder \(SIGABRT\)$"):
         decode_isolated(os.abort, stall_s=30)
+
+
+FORMATS = ("yuv420p", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le", "gray", "nv12", "rgb24")
+
+
+@pytest.mark.parametrize("pixel_format", FORMATS)
+@given(eighths=st.integers(1, 90), height=st.integers(1, 130), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_padded_pixels_are_the_plain_ones(
+    pixel_format: str, eighths: int, height: int, seed: int
+) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, 8 * eighths, 3), dtype=np.uint8)
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format=pixel_format)
+    plain = frame.to_ndarray(format="rgb24", threads=1)
+    assert np.array_equal(_to_padded_rgb(frame), plain)
