@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, write_index
+from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, tensor_path, write_index
 from kinetrack.data.sampling import ClipGeometry
-from kinetrack.data.tensors import save_tensor, tensor_path
+from kinetrack.data.tensors import save_tensor
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.learning.models import ModelName
 from kinetrack.stages.frames import FramesParams

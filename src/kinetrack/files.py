@@ -3,12 +3,12 @@
 import csv
 import errno
 import fcntl
-import glob
 import hashlib
 import io
 import json
 import os
 import platform
+import re
 import shutil
 import time
 import zlib
@@ -91,8 +91,9 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         earlier = path.with_name(f".{path.name}.earlier")
         # With the process id: a worker that outlives a killed run writes into the old one.
         temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{_PARTIAL}"):
-            shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in path.parent.iterdir():
+            if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+{_PARTIAL}", leftover.name):
+                shutil.rmtree(leftover, ignore_errors=True)
         temporary.mkdir()
         try:
             yield temporary
@@ -141,10 +142,13 @@ def _lock(path: Path) -> IO[bytes] | None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last holder may have removed it between our opening and our locking.
-            if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 return file
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):
             pass
+        except OSError as error:  # a file system without locks
+            file.close()
+            raise OSError(error.errno, error.strerror, str(path)) from None
         file.close()
         if time.monotonic() > deadline:
             return None

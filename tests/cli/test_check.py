@@ -246,7 +246,7 @@ def test_a_sample_shorter_than_the_window_is_refused(root):
 )
 def test_a_window_that_is_too_long_names_what_may_be_done(root, pack, needed):
     set_params(root, pack=pack)
-    message = rf"found 8 frames, expected {needed} by .* pack\.short_clips: stretch, loop or drop"
+    message = rf"found 8 frames, expected {needed}, by .* pack\.short_clips: stretch, loop or drop"
     with pytest.raises(InputError, match=message):
         check_project(root)
 
@@ -258,7 +258,8 @@ def test_a_stride_without_effect_makes_no_clip_short(root):
 
 def test_a_sample_shorter_than_the_stride_asks_for_is_refused(root):
     set_params(root, dataset="sample", pack={"sampling": "center", "stride": 9})
-    with pytest.raises(InputError, match=r"sample\.num_frames: is shorter .* expected 64 by"):
+    message = r"sample\.num_frames: is shorter .* expected 64, by section pack"
+    with pytest.raises(InputError, match=message):
         check_project(root)
 
 

@@ -1,5 +1,6 @@
 """The engine by itself: files of a few letters, made in this process."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -176,6 +177,53 @@ def test_a_linked_folder_is_not_believed(store: Store, tmp_path: Path) -> None:
     assert store.bring(FIRST) == {"A/a": "made", "A/b": "made", "B/c": "kept"}
     assert not (store.folder / "A").is_symlink()
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["a", "b"]
+
+
+def test_a_folder_linked_to_another_one_of_the_output_is_not_believed(store: Store) -> None:
+    store.bring({"A/a": "one", "B/c": "three"})
+    (store.folder / "C").symlink_to(store.folder / "A")
+    assert store.bring({"C/a": "one"}) == {"C/a": "moved"}
+    assert store.content() == {"C/a": "one"}
+
+
+def test_a_file_in_the_place_of_a_table_is_refused_before_anything_is_touched(store: Store) -> None:
+    store.bring(FIRST)
+    with pytest.raises(InputError, match="would lie where a table belongs -> rename the class"):
+        store.bring({"index.csv/a": "one"})
+    assert store.content() == FIRST
+
+
+def test_a_folder_in_the_place_of_the_index_gives_way(store: Store) -> None:
+    store.bring(FIRST)
+    (store.folder / "index.csv").unlink()
+    (store.folder / "index.csv/deep").mkdir(parents=True)
+    assert set(store.bring(FIRST).values()) == {"kept"}
+    assert (store.folder / "index.csv").is_file()
+
+
+def test_an_output_on_another_file_system_is_refused_before_anything_is_touched(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.bring(FIRST)
+    rename = os.replace
+
+    def refuse(source: Path, target: Path) -> None:
+        if store.folder in Path(target).parents:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(WriteError, match=r"cannot take files.*Invalid cross-device link"):
+        store.bring(FIRST | {"A/new": "new"})
+    assert store.content() == FIRST
+    assert (store.folder / "index.csv").is_file()
+
+
+def test_a_link_in_the_place_of_the_staging_folder_is_removed(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / ".store.partial").symlink_to(tmp_path / "elsewhere")
+    store.bring(FIRST)
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_file_comes_back_from_the_cache(store: Store, tmp_path: Path) -> None:

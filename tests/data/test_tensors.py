@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from kinetrack.data.index import SIDES
-from kinetrack.data.tensors import load_clip, read_sides, save_tensor, tensor_path
+from kinetrack.data.index import SIDES, tensor_path
+from kinetrack.data.tensors import load_clip, read_sides, save_tensor
 from kinetrack.errors import InputError, WriteError
 
 from factories import write_packed

@@ -4,7 +4,8 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from kinetrack.data.tensors import PackedSide, load_clip, read_sides, tensor_path
+from kinetrack.data.index import tensor_path
+from kinetrack.data.tensors import PackedSide, load_clip, read_sides
 from kinetrack.errors import InputError
 from kinetrack.learning.batches import Batch, PackedClips, collate, make_loader
 

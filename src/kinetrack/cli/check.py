@@ -222,6 +222,6 @@ def _too_short(path: Path, num_frames: int, geometry: ClipGeometry) -> InputErro
         path,
         "is shorter than the window",
         found=f"{num_frames} frames",
-        expected=f"{needed_frames(geometry)} by pack.num_frames and pack.stride",
+        expected=f"{needed_frames(geometry)}, by section pack",
         remedy=SHORT_CLIP_REMEDY,
     )

@@ -265,7 +265,7 @@ def _to_image(image_hwc: NDArray[np.uint8]) -> Image.Image:
     row_bytes, pixel_bytes, _ = image_hwc.strides
     if pixel_bytes != 4:
         return Image.fromarray(image_hwc)
-    # Pillow reads the pixels where they lie: 8 % of the time to write a clip's frames.
+    # Pillow reads the pixels where they lie.
     pixels = cast("NDArray[np.uint8]", image_hwc.base)
     return Image.frombuffer("RGBX", (width, height), pixels, "raw", "RGBX", row_bytes, 1)
 

@@ -111,7 +111,10 @@ def update_folder(
     """
     folder = folder.resolve()
     with write_alone(folder):
-        yield FolderUpdate(folder, known, find_cached)
+        update = FolderUpdate(folder, known, find_cached)
+        if update.staging.is_symlink():  # not ours
+            update.staging.unlink()
+        yield update
 
 
 class FolderUpdate:
@@ -121,7 +124,7 @@ class FolderUpdate:
         self, folder: Path, known: Known, find_cached: Callable[[str], Path | None]
     ) -> None:
         self._folder = folder
-        self._staging = folder.with_name(f".{folder.name}.partial")
+        self.staging = folder.with_name(f".{folder.name}.partial")
         self._known = known
         self._find_cached = find_cached
         self._found: dict[str, _Found] = {}
@@ -143,7 +146,7 @@ class FolderUpdate:
         self._found |= self._map(_restore, [job for job in cached if job.cached], "from the cache")
         lacking = [job for job in self._jobs if job.key not in self._found]
         # Sent to the workers only now: to load what makes a file may take longer than to look.
-        work = partial(_make, make=make, staging=self._staging)
+        work = partial(_make, make=make, staging=self.staging)
         made = map_clips(work, lacking, description=description)
         self._found |= {job.key: found for job, found in zip(lacking, made, strict=True)}
         return list(self._tell(wanted))
@@ -152,7 +155,7 @@ class FolderUpdate:
         self, look: Callable[..., _Found | None], jobs: Sequence[_Job], description: str
     ) -> dict[str, _Found]:
         """What one way to look finds, by key."""
-        work = partial(look, folder=self._folder, staging=self._staging)
+        work = partial(look, folder=self._folder, staging=self.staging)
         found = map_clips(work, jobs, description=description)
         return {job.key: one for job, one in zip(jobs, found, strict=True) if one}
 
@@ -180,7 +183,7 @@ class FolderUpdate:
     def _plan_key(self, items: Sequence[Wanted]) -> _Job:
         key, source = items[0].key, items[0].source
         targets = tuple(item.path for item in items)
-        left = _record_path(_staged_path(self._staging, key))
+        left = _record_path(_staged_path(self.staging, key))
         record = self._known.records.get(key) or _read_record(left)
         if record is None:
             return _Job(key, source, targets, None, (), None)
@@ -193,18 +196,21 @@ class FolderUpdate:
         `tables` are writers by file name, the index the last of them.
 
         Raises:
-            WriteError: there is no room; the folder is as it was.
+            InputError: there is no room, or no way to rename into the folder, or a file has the
+                name of a table; the folder is as it was.
         """
+        self._refuse_names(tables)
         for name, write in tables.items():
-            write(self._staging / name)
+            write(self.staging / name)
         ready, moves = self._gather()
         *_, index = tables
         folders = {(self._folder / path).parent for path in ready} | {self._folder}
         for folder in folders:
             if not _is_blocked(folder):
                 make_folder(folder)
+                self._try_to_rename_into(folder)
         # What needs room is there by now; from here on files only change their names.
-        (self._folder / index).unlink(missing_ok=True)  # its presence means that all is there
+        _remove(self._folder / index)  # its presence means that all is there
         for spare, staged in moves.items():
             spare.replace(staged)
         _remove_others(
@@ -214,8 +220,33 @@ class FolderUpdate:
             (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
             staged.replace(self._folder / path)
         for name in tables:
-            (self._staging / name).replace(self._folder / name)
-        shutil.rmtree(self._staging)
+            (self.staging / name).replace(self._folder / name)
+        shutil.rmtree(self.staging)
+
+    def _refuse_names(self, tables: Iterable[str]) -> None:
+        for job in self._jobs:
+            for path in job.targets:
+                if path.split("/")[0] in tables:
+                    raise InputError(
+                        self._folder / path,
+                        "would lie where a table belongs",
+                        remedy="rename the class",
+                    )
+
+    def _try_to_rename_into(self, folder: Path) -> None:
+        """Move a file there and back, as all others will be: not so to another file system."""
+        probe = self.staging / ".probe"
+        try:
+            probe.touch()
+            probe.replace(folder / probe.name).replace(probe)
+        except OSError as error:
+            raise WriteError(
+                folder,
+                "cannot take files from the folder beside the output",
+                found=error.strerror,
+                expected=f"one file system with {self.staging.parent}, and the right to write",
+                remedy="mount or link the folder above it instead, or see to the permissions",
+            ) from None
 
     def _right(self, job: _Job) -> tuple[str, ...]:
         return self._found[job.key].right
@@ -233,7 +264,7 @@ class FolderUpdate:
             lacking = [path for path in job.targets if path not in self._right(job)]
             if spare is None or not lacking:
                 continue
-            own = _staged_path(self._staging, job.key)
+            own = _staged_path(self.staging, job.key)
             ready[lacking[0]] = own
             for number, path in enumerate(lacking[1:], start=1):
                 ready[path] = own.with_name(f"{own.name}.{number}")
@@ -293,7 +324,12 @@ def _restore(job: _Job, *, folder: Path, staging: Path) -> _Found | None:
     if not _has_bytes(cached, record, root=cached.parent):
         return None
     staged = _staged_path(staging, job.key)
-    copy_file(cached, staged)
+    try:
+        copy_file(cached, staged)
+    except WriteError:
+        raise
+    except OSError:  # gone meanwhile, or not to be read: it is made instead
+        return None
     return _Found(Obtained("restored", record), _find_right(job, record, folder), staged)
 
 
@@ -302,10 +338,10 @@ def _find_right(job: _Job, record: Record, folder: Path) -> tuple[str, ...]:
 
 
 def _has_bytes(path: Path, record: Record, *, root: Path) -> bool:
-    """Whether a file of this root, not one behind a linked folder, is what the record says."""
+    """Whether a file is what the record says; one behind a linked folder is not in its place."""
     try:
-        is_inside = path.parent.resolve().is_relative_to(root.resolve())
-        return is_inside and path.is_file() and file_md5(path) == record.md5
+        in_place = path.parent.resolve() == root.resolve() / path.parent.relative_to(root)
+        return in_place and path.is_file() and file_md5(path) == record.md5
     except OSError:
         return False
 
@@ -333,6 +369,14 @@ def _remove_others(folder: Path, staying: set[str], needed: set[Path]) -> None:
                     _remove_if_empty(path)
             elif path.relative_to(folder).as_posix() not in staying:
                 path.unlink()
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder that has its name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -133,6 +133,11 @@ class TensorsRow(Row):
     tensor_md5: str
 
 
+def tensor_path(folder: Path, side: Side, label: str, clip: str) -> Path:
+    """Where a packed clip lies below the folder of a data set."""
+    return folder / side / label / f"{clip}.pt"
+
+
 RowType = TypeVar("RowType", bound=Row)
 
 

@@ -11,9 +11,8 @@ from PIL import Image
 
 from kinetrack.data.clips import check_file
 from kinetrack.data.frames import frame_name, open_archive
-from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index
+from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, tensor_path
 from kinetrack.data.manifest import read_manifest
-from kinetrack.data.tensors import tensor_path
 from kinetrack.errors import InputError
 from kinetrack.files import file_md5
 from kinetrack.parallel import map_clips

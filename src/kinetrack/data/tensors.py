@@ -6,7 +6,14 @@ from typing import IO, NamedTuple
 import torch
 from torch import Tensor
 
-from kinetrack.data.index import INDEX_NAME, SIDES, Side, TensorsRow, read_index
+from kinetrack.data.index import (
+    INDEX_NAME,
+    SIDES,
+    Side,
+    TensorsRow,
+    read_index,
+    tensor_path,
+)
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file, file_md5
 
@@ -22,11 +29,6 @@ class PackedSide(NamedTuple):
     def path(self, row: TensorsRow) -> Path:
         """Where the tensor of a row lies."""
         return tensor_path(self.folder, row.side, row.label, row.clip)
-
-
-def tensor_path(folder: Path, side: Side, label: str, clip: str) -> Path:
-    """Where a packed clip lies below the folder of a data set."""
-    return folder / side / label / f"{clip}.pt"
 
 
 def read_sides(folder: Path) -> dict[Side, PackedSide]:

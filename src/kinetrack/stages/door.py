@@ -33,9 +33,21 @@ def run(stage: str) -> None:
 
 def _end_with_dvc() -> None:
     """Under DVC, end when it was killed: the next run would meet a stage that still writes."""
-    dvc = next((process for process in psutil.Process().parents() if _is_dvc(process)), None)
-    if dvc:
+    if dvc := _find_dvc():
         threading.Thread(target=_end_after, args=(dvc,), daemon=True).start()
+
+
+def _find_dvc() -> psutil.Process | None:
+    """The nearest process above this one that is DVC."""
+    process = psutil.Process()
+    try:
+        while parent := process.parent():
+            if _is_dvc(parent):
+                return parent
+            process = parent
+    except psutil.Error:  # somebody else's process, where the system hides those
+        pass
+    return None
 
 
 def _is_dvc(process: psutil.Process) -> bool:

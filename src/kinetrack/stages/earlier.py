@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ class Earlier(NamedTuple, Generic[Row]):
 
     @classmethod
     def none(cls) -> "Earlier[Row]":
-        """Nothing is known, and nothing is to be remembered."""
-        return cls("", (), (), None, lambda _: None)
+        """Nothing is known, what a killed run left neither; nothing is to be remembered."""
+        return cls(uuid.uuid4().hex, (), (), None, lambda _: None)
 
 
 @dataclass(frozen=True)

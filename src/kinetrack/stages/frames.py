@@ -78,7 +78,7 @@ class FramesParams(Section):
 
 
 class Extraction(NamedTuple):
-    """The index of all clips, and how the archive of each was come by."""
+    """The index of all clips, and how each archive was come by; a broken clip has none."""
 
     rows: list[FramesRow]
     how: list[How]
@@ -112,7 +112,7 @@ def extract_all(
         if earlier.memory:
             write_index(earlier.memory, FramesRow, reading.merge(earlier, rows))
         update.finish({INDEX_NAME: partial(write_index, kind=FramesRow, rows=rows)})
-    return Extraction(rows, [one.how for one in obtained])
+    return Extraction(rows, [one.how for one in obtained if one.record.md5])
 
 
 def _plan(clips: Sequence[Clip], recipe: str) -> list[Wanted]:

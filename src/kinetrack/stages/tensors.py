@@ -24,9 +24,9 @@ from kinetrack.data.index import (
     Side,
     TensorsRow,
     read_index,
+    tensor_path,
     write_index,
 )
-from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import (
     SHORT_CLIP_REMEDY,
     ClipGeometry,
@@ -34,7 +34,6 @@ from kinetrack.data.sampling import (
     needed_frames,
     packed_indices,
 )
-from kinetrack.data.tensors import save_tensor, tensor_path
 from kinetrack.errors import InputError
 from kinetrack.files import make_folder
 from kinetrack.params import load_section
@@ -203,6 +202,10 @@ def read_rows(recipe: str) -> Reading[TensorsRow]:
 
 
 def _pack(source: tuple[Path, int], path: Path, *, geometry: ClipGeometry) -> Record:
+    # Here, so that torch is loaded by the workers only, and where nothing is packed by nobody.
+    from kinetrack.data.packing import pack_clip
+    from kinetrack.data.tensors import save_tensor
+
     archive, num_frames = source
     indices = packed_indices(geometry, num_frames)
     make_folder(path.parent)

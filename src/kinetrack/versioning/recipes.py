@@ -38,9 +38,9 @@ class Recipe:
         self._stage, self._section, self._settings = stage, section, settings
         self._root = root
         self._code = stage_code(stage, root=root)
-        versions = {name: version(name) for name in libraries}
-        canonical = json.dumps([self._code, settings, versions], sort_keys=True)
-        self.sha256 = hashlib.sha256(canonical.encode()).hexdigest()
+        work = _hash([self._code, settings])
+        self.sha256 = _hash([work, {name: version(name) for name in libraries}])
+        self._folders = (work[:16], self.sha256[:16])
 
     def memories(self) -> list[Path]:
         """Copies of the indexes that this recipe made, one a data set."""
@@ -54,14 +54,18 @@ class Recipe:
     def _memory_folder(self) -> Path:
         # DVC's temporary checkouts vanish; it says there where the project itself is.
         home = Path(os.environ.get("DVC_ROOT", self._root))
-        return home / _MEMORY / self._stage / self.sha256[:16]
+        return Path(home, _MEMORY, self._stage, *self._folders)
 
     def vouches_for(self, folder: Path, files: Mapping[str, str]) -> bool:
         """Whether `dvc.lock` says that this recipe made a folder that holds these files.
 
         `files` has their MD5s by path; those of the tables at the folder's top are looked up. So it
-        is after a clone and a pull. The lock does not know the versions of libraries.
+        is after a clone and a pull. The lock does not know the versions of libraries: where this
+        machine remembers that others made the data set's files, it is not believed.
         """
+        others = self._memory_folder.parent.glob(f"*/{folder.name}.csv")
+        if any(path.parent != self._memory_folder for path in others):
+            return False
         tables = {path.name: file_md5(path) for path in folder.glob("*.csv")}
         entry = locked_stage(self._stage, root=self._root)
         code = {dep["path"]: dep.get("md5") for dep in entry.get("deps", ())}
@@ -86,3 +90,7 @@ class Recipe:
             return cache_folder(self._root)
         except InputError:  # a stage by hand, where there is no DVC
             return None
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
