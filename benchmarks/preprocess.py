@@ -20,7 +20,7 @@ from benchmarks.figures import Figure, Findings, Line
 from benchmarks.measure import Cost, measure
 from benchmarks.scratch import FRAMES, ROOT, TENSORS, VIDEOS, Scratch, count_bytes
 
-MANY, FEW = 120, 10  # clips; growing a tensor frame by frame takes ten times as long
+MANY, FEW = 120, 5  # clips; growing a tensor frame by frame takes ten times as long
 
 
 class Side(NamedTuple):
