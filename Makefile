@@ -58,4 +58,4 @@ clean: ## Remove caches and generated data; mlruns/ and .dvc/cache are never tou
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build
 	for made in data/frames data/tensors; do test ! -d $$made || find $$made -mindepth 1 -maxdepth 1 ! -name .gitignore -exec rm -rf {} +; done
 	rm -rf data/splits data/model data/videos/sample data/.*.partial data/.*.lock data/videos/.*.partial data/videos/.*.lock
-	find src $(wildcard tests) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src $(wildcard tests benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,6 @@ import json
 import pytest
 
 from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, write_index
-from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import load_clip
 from kinetrack.errors import InputError
 from kinetrack.files import write_json
@@ -12,17 +11,9 @@ from kinetrack.stages.frames import extract_all
 from kinetrack.stages.tensors import pack_all, summarise
 
 from factories import FRAMES_PARAMS, write_data_set
+from factories import GEOMETRY as SMALL
 
-GEOMETRY = ClipGeometry(
-    num_frames=8,
-    sampling="uniform",
-    stride=1,
-    spare_frames=0,
-    short_clips="fail",
-    resize_px=32,
-    crop="center",
-    size_px=24,
-)
+GEOMETRY = SMALL.model_copy(update={"num_frames": 8, "resize_px": 32, "size_px": 24})
 CLIPS = ["Jump/v_Jump_g01_c01", "Jump/v_Jump_g02_c01"]
 
 
