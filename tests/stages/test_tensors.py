@@ -2,15 +2,22 @@ import json
 
 import pytest
 
-from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, write_index
+from kinetrack.data.index import (
+    INDEX_NAME,
+    DroppedRow,
+    FramesRow,
+    TensorsRow,
+    read_index,
+    write_index,
+)
 from kinetrack.data.tensors import load_clip
 from kinetrack.errors import InputError
 from kinetrack.files import write_json
 from kinetrack.splitting.splits import write_split
 from kinetrack.stages.frames import extract_all
-from kinetrack.stages.tensors import pack_all, summarise
+from kinetrack.stages.tensors import DROPPED_NAME, pack_all, summarise
 
-from factories import FRAMES_PARAMS, write_data_set
+from factories import FRAMES_PARAMS, write_data_set, write_video
 from factories import GEOMETRY as SMALL
 
 GEOMETRY = SMALL.model_copy(update={"num_frames": 8, "resize_px": 32, "size_px": 24})
@@ -114,3 +121,68 @@ def test_a_damaged_archive_is_named_and_nothing_is_left(tmp_path, frames):
     with pytest.raises(InputError, match=r"v_Jump_g02_c01\.zip: is no whole frame archive"):
         pack(tmp_path, frames)
     assert not (tmp_path / "tensors").exists()
+
+
+DROPPING = GEOMETRY.model_copy(update={"num_frames": 8, "short_clips": "drop"})
+
+
+def pack_lengths(tmp_path, *clips, geometry=DROPPING):
+    """Pack clips given as (label, side, number of frames)."""
+    for number, (label, _, num_frames) in enumerate(clips):
+        write_video(
+            tmp_path / f"videos/{label}/c{number}.avi", num_frames=num_frames, start=50 * number
+        )
+    params = FRAMES_PARAMS.model_copy(update={"group_pattern": None})
+    extract_all(params, videos=tmp_path / "videos", frames=tmp_path / "frames")
+    rows = read_index(tmp_path / "frames" / INDEX_NAME, FramesRow, remedy="")
+    side_of = {f"c{number}": side for number, (_, side, _) in enumerate(clips)}
+    write_split(tmp_path / "split.json", [(row, side_of[row.clip]) for row in rows], rule={})
+    return pack_all(
+        geometry,
+        frames=tmp_path / "frames",
+        split=tmp_path / "split.json",
+        tensors=tmp_path / "tensors",
+    )
+
+
+def test_a_short_clip_that_is_dropped_is_named_and_not_packed(tmp_path):
+    packing = pack_lengths(
+        tmp_path, ("Jump", "train", 8), ("Jump", "train", 7), ("Jump", "test", 9)
+    )
+    assert [row.clip for row in packing.rows] == ["c0", "c2"]
+    [dropped] = read_index(tmp_path / "tensors" / DROPPED_NAME, DroppedRow, remedy="")
+    assert (dropped.clip, dropped.side) == ("c1", "train")
+    assert dropped.reason == "7 frames, the window needs 8"
+    assert "  dropped Jump/c1: 7 frames, the window needs 8" in summarise(packing, DROPPING)
+    assert not list((tmp_path / "tensors").rglob("c1.pt"))
+
+
+@pytest.mark.parametrize(
+    ("clips", "emptied"),
+    [
+        ([("Jump", "train", 8), ("Jump", "test", 7)], "the test side without a clip"),
+        (
+            [("Jump", "train", 8), ("Jump", "test", 8), ("Run", "train", 7), ("Run", "test", 8)],
+            "class Run without a training clip",
+        ),
+    ],
+)
+def test_dropping_that_empties_a_side_or_class_is_refused(tmp_path, clips, emptied):
+    with pytest.raises(InputError, match=f"which leaves {emptied}.*short_clips: stretch"):
+        pack_lengths(tmp_path, *clips)
+    assert not (tmp_path / "tensors").exists()
+
+
+def test_a_short_clip_that_is_looped_starts_again(tmp_path):
+    looping = DROPPING.model_copy(update={"short_clips": "loop"})
+    packing = pack_lengths(tmp_path, ("Jump", "train", 5), ("Jump", "test", 8), geometry=looping)
+    clip = load_clip(tmp_path / "tensors/train/Jump/c0.pt", num_frames=8, size_px=24)
+    assert clip[:, 5:].equal(clip[:, :3])
+    assert "  looped Jump/c0: 5 frames" in summarise(packing, looping)
+
+
+def test_spare_frames_are_packed_as_far_as_each_clip_goes(tmp_path):
+    spare = DROPPING.model_copy(update={"sampling": "random", "spare_frames": "all"})
+    packing = pack_lengths(tmp_path, ("Jump", "train", 12), ("Jump", "test", 9), geometry=spare)
+    assert [row.packed_frames for row in packing.rows] == [12, 9]
+    assert "of 3 x 9 to 12 x 24 x 24 bytes" in summarise(packing, spare)
