@@ -41,7 +41,7 @@ class ModelCard(BaseModel):
     threads: PositiveInt
     """On a CPU another number gives other last bits."""
     split_fingerprint: str
-    """Of the split that it was trained with, as in `split.json`."""
+    """Of the packed clips: that of `split.json`, where none was too short and dropped."""
     trained_sha256: str
     """Of the file that lists the frames of its training clips."""
     weights_sha256: str

@@ -128,7 +128,7 @@ def _read_labels(sides: dict[Side, PackedSide], tensors: Path) -> list[str]:
 
 
 def _fingerprint(sides: dict[Side, PackedSide]) -> str:
-    """That of `split.json`, since every clip of the split is packed."""
+    """That of `split.json`, but for clips that were too short and dropped in packing."""
     return fingerprint_split((row, side) for side, packed in sides.items() for row in packed.rows)
 
 
