@@ -1,6 +1,7 @@
 """Fixtures of all tests; what takes arguments is a function in `factories.py`."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from factories import write_video
 # In this process, so that a test is fast and its warnings are seen; `test_parallel` and the
 # pipeline tests use real worker processes.
 os.environ["KINETRACK_WORKERS"] = "1"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process
+# that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Small networks gain nothing from threads, and tests run side by side in processes.
 torch.set_num_threads(1)

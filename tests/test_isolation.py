@@ -228,14 +228,14 @@ def test_signal_to_the_process_group_leaves_no_child_and_no_noise_of_it(
     process, pid = start_caller(HANGS["busy"])
     time.sleep(0.3)
     os.killpg(process.pid, number)
-    _, noise = process.communicate(timeout=60)
+    _, noise = process.communicate(timeout=10)
     assert noise.count("KeyboardInterrupt") == (number == signal.SIGINT)  # the parent's own
     assert wait_until(lambda: not is_running(pid), seconds=1)
 
 
 def test_end_of_the_program_ends_the_child_without_a_word() -> None:
     process, pid = start_caller("import warnings; warnings.simplefilter('always')")
-    assert process.communicate(timeout=60) == ("", "")
+    assert process.communicate(timeout=10) == ("", "")
     assert wait_until(lambda: not is_running(pid), seconds=1)
 
 
