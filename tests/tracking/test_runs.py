@@ -2,7 +2,6 @@ import shutil
 import subprocess
 import sys
 import time
-import types
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,25 +10,9 @@ import pytest
 from mlflow.entities import Run
 
 from kinetrack.errors import InputError
-from kinetrack.tracking import model
 from kinetrack.tracking.runs import DatasetInput, TrainingRun, flatten, training_run
 from kinetrack.tracking.store import database_path, open_store, tracking_uri
 
-# Stands in for the real one: the answer depends on the clips and on the logged weights.
-STUB_RECOGNISER = """
-import numpy as np
-
-class StubRecogniser:
-    def __init__(self, folder):
-        self.weight = float((folder / "weights.safetensors").read_text())
-
-    def probabilities(self, clips):
-        first = clips.reshape(len(clips), -1).mean(axis=1) / 255 * self.weight
-        return np.stack([first, 1 - first], axis=1).astype(np.float32)
-
-def load_recogniser(folder):
-    return StubRecogniser(folder)
-"""
 CLIPS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 8, 8), dtype=np.uint8)
 
 
@@ -40,7 +23,7 @@ def train(*, name: str = "first", params: Mapping[str, object] | None = None) ->
 
 
 def logged(run: TrainingRun) -> Run:
-    assert not run.is_lost
+    assert run.is_tracked
     return open_store().get_run(run.run_id)
 
 
@@ -155,7 +138,7 @@ def test_server_that_does_not_answer_costs_one_line(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     begin = time.monotonic()
     run = train()
-    assert run.is_lost
+    assert not run.is_tracked
     assert time.monotonic() - begin < 10
     out, err = capfd.readouterr()
     assert out == ""
@@ -172,24 +155,12 @@ def test_store_that_breaks_later_does_not_end_the_training(
         run.log_epoch(1, {"train/loss": 1.0})
         run.log_params_file(project / "missing.yaml")
         run.log_epoch(2, {"train/loss": 0.5})
-    assert run.is_lost
+    assert not run.is_tracked
     assert capfd.readouterr().err.count("\n") == 1
 
 
 @pytest.fixture
-def model_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> TrainingRun:
-    """A run with a logged model; its package is the real serving code on the stub recogniser."""
-    package = project.parent / "kinetrack"
-    (package / "using").mkdir(parents=True)
-    for name in ("__init__.py", "using/__init__.py"):
-        (package / name).touch()
-    shutil.copy(model._SERVING_CODE, package / "using")
-    (package / "using" / "inference.py").write_text(STUB_RECOGNISER)
-    stub = types.ModuleType("kinetrack.using.inference")
-    exec(STUB_RECOGNISER, stub.__dict__)
-    monkeypatch.setitem(sys.modules, stub.__name__, stub)
-    monkeypatch.setattr(model, "_PACKAGE", package)
-    monkeypatch.setattr(model, "_SERVING_CODE", package / "using" / "serving.py")
+def model_run(project: Path, serving_package: Path) -> TrainingRun:
     return log_model(project / "data" / "my model")
 
 
@@ -254,10 +225,12 @@ def test_moved_project_keeps_artifacts_and_model(
     np.testing.assert_array_equal(loaded.predict(CLIPS), expected_answer())
 
 
-def test_model_brings_its_own_code(model_run: TrainingRun, project: Path, tmp_path: Path) -> None:
+def test_model_brings_its_own_code(
+    model_run: TrainingRun, project: Path, serving_package: Path, tmp_path: Path
+) -> None:
     (saved,) = (project / "mlruns").glob("artifacts/models/*/artifacts")
     shutil.move(saved, tmp_path / "alone")
-    shutil.rmtree(project.parent / "kinetrack")
+    shutil.rmtree(serving_package)
     np.save(tmp_path / "clips.npy", CLIPS)
     code = """
 import sys, numpy as np, mlflow

@@ -13,9 +13,11 @@ from typing import NamedTuple
 
 import pytest
 
+from kinetrack.errors import InputError
 from kinetrack.tracking import ui
 from kinetrack.tracking.evaluations import add_evaluation
-from kinetrack.tracking.runs import training_run
+from kinetrack.tracking.fetching import fetch_model
+from kinetrack.tracking.runs import TrainingRun, training_run
 from kinetrack.tracking.store import open_store
 
 pytestmark = pytest.mark.slow
@@ -76,8 +78,80 @@ def test_server_that_dies_does_not_end_the_training(
         ui._end_server(team_server.process)
         run.log_epoch(2, {"train/loss": 0.5})
         run.log_epoch(3, {"train/loss": 0.25})
-    assert run.is_lost
+    assert not run.is_tracked
     assert "does not answer; this run is not tracked" in capfd.readouterr().err
+
+
+def test_killed_training_goes_on_in_its_run_where_the_team_server_has_it(
+    team_server: TeamServer,
+) -> None:
+    killed = TrainingRun()
+    killed.start(experiment="e", name="x", tags={"a": "old"})
+    killed.log_inputs({"seed": 1}, None)
+    killed.log_epoch(1, {"train/loss": 1.0})
+    history = [(epoch, {"train/loss": 1 / epoch}) for epoch in (1, 2, 3)]
+    with training_run(
+        experiment="e", name="x", params={"seed": 2}, tags={"a": "new"}, continues=killed.run_id
+    ) as run:
+        run.log_history(history)
+    assert run.is_tracked
+    assert run.run_id == killed.run_id
+    client = open_store()
+    found = client.get_run(run.run_id)
+    assert (found.info.status, found.data.params) == ("FINISHED", {"seed": "1"})
+    assert (found.data.tags["a"], found.data.tags["resumed"]) == ("new", "1")
+    logged = client.get_metric_history(run.run_id, "train/loss")
+    assert [(metric.step, {"train/loss": metric.value}) for metric in logged] == history
+    for lost in ("0" * 32, "no id"):
+        with training_run(experiment="e", name="x", params={}, tags={}, continues=lost) as new:
+            new.log_history(history)
+        assert new.is_tracked
+        assert client.get_run(new.run_id).data.metrics == history[-1][1]
+
+
+def test_model_comes_from_the_team_server(
+    team_server: TeamServer,
+    bare_project: Path,
+    serving_package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    contents = {
+        "weights.safetensors": bytes(range(256)) * 20_000,
+        "model.json": b"{}",
+        "trained_on.txt": b"",
+    }
+    logged = bare_project / "model"
+    logged.mkdir()
+    for name, content in contents.items():
+        (logged / name).write_bytes(content)
+    with training_run(experiment="e", name="x", params={}, tags={}) as run:
+        run.log_model(logged, num_frames=4, size_px=8, num_classes=2)
+    assert run.is_tracked
+    client = open_store()
+    (output,) = client.get_run(run.run_id).outputs.model_outputs
+    client.create_registered_model("net")
+    client.create_model_version("net", f"runs:/{run.run_id}/model", run_id=run.run_id)
+    client.create_model_version("net", f"models:/{output.model_id}", model_id=output.model_id)
+    client.set_registered_model_alias("net", "best", "2")
+    for source in (f"run:{run.run_id}", "models:/net/1", "models:/net@best"):
+        folder = bare_project / "start"
+        assert fetch_model(source, folder) == run.run_id
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
+        shutil.rmtree(folder)
+    for source, problem in {
+        f"run:{'0' * 32}": "no such run",
+        "models:/other/1": "no such registered model, expected one of net",
+        "models:/net@worst": "no such alias, expected one of best",
+        "models:/net/3": "no such version, expected one of 1, 2",
+    }.items():
+        with pytest.raises(InputError, match=problem):
+            fetch_model(source, bare_project / "start")
+    ui._end_server(team_server.process)
+    with pytest.raises(InputError, match=r"cannot be fetched from MLflow at http://127.*refused"):
+        fetch_model(f"run:{run.run_id}", bare_project / "start")
+    assert not (bare_project / "start").exists()
+    assert not (bare_project / "mlruns").exists()
 
 
 def test_ui_shows_artifacts_to_this_machine_only(project: Path) -> None:

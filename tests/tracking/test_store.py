@@ -7,12 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.store import (
     ARTIFACT_ROOT,
     database_path,
     experiment_id,
+    find_if_any,
     open_store,
     prepare_database,
     tracking_uri,
@@ -50,6 +52,21 @@ def test_deleted_experiment_is_told(project: Path) -> None:
     client.delete_experiment(experiment_id(client, "sample"))
     with pytest.raises(InputError, match="sample: this MLflow experiment is deleted"):
         experiment_id(client, "sample")
+
+
+def test_what_the_store_does_not_have_is_none(project: Path) -> None:
+    client = open_store()
+    assert find_if_any(client.get_experiment, "0") is not None
+    assert find_if_any(client.get_experiment, "77") is None
+    assert find_if_any(client.get_run, "no id") is None
+
+
+def test_trouble_of_the_store_is_not_taken_for_an_answer() -> None:
+    def fail() -> None:
+        raise MlflowException("out of order")
+
+    with pytest.raises(MlflowException, match="out of order"):
+        find_if_any(fail)
 
 
 @pytest.mark.slow

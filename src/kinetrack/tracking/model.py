@@ -10,6 +10,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
     from mlflow.models import Model, ModelSignature
 
 _NAME = "model"
@@ -27,7 +28,7 @@ def log_served_model(
     clip_shape: tuple[int, int, int, int],
     num_classes: int,
 ) -> None:
-    """Log a model folder, with the code that loads it, as the model of a run.
+    """Log a model folder, with the code that loads it, as the one model of a run.
 
     Done with the client, since `mlflow.pyfunc.log_model` works on global state: it would leave
     MLFLOW_TRACKING_URI set for the rest of the process.
@@ -35,14 +36,14 @@ def log_served_model(
     Args:
         clip_shape: (C, T, H, W) of one uint8 clip.
     """
-    from mlflow.entities import LoggedModelOutput
     from mlflow.models import Model
 
     run = client.get_run(run_id)
-    logged = client.create_logged_model(
+    # A training that was interrupted while it logged its model has begun one.
+    logged = find_served_model(client, run) or client.create_logged_model(
         run.info.experiment_id, _NAME, source_run_id=run_id, params=run.data.params
     )
-    client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    _link_model(client, run, logged)
     description = Model(
         artifact_path=logged.artifact_location,
         run_id=run_id,
@@ -55,6 +56,21 @@ def log_served_model(
         _save(saved, folder, description=description, signature=signature)
         client.log_model_artifacts(logged.model_id, str(saved))
     client.finalize_logged_model(logged.model_id, "READY")
+
+
+def find_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
+    """Return the model of a run, which may be half-logged, None when it has none."""
+    of_the_run = f"source_run_id = '{run.info.run_id}' AND name = '{_NAME}'"
+    found = client.search_logged_models([run.info.experiment_id], of_the_run)
+    return found[0] if found else None
+
+
+def _link_model(client: "MlflowClient", run: "Run", logged: "LoggedModel") -> None:
+    from mlflow.entities import LoggedModelOutput
+
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in [output.model_id for output in outputs]:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 def _save(saved: Path, folder: Path, *, description: "Model", signature: "ModelSignature") -> None:

@@ -10,10 +10,20 @@ _LONGEST_REASON = 200
 
 def report(error: Exception) -> None:
     """Print one warning line to stderr; passwords in addresses are left out."""
+    line = f"MLflow at {address()} does not answer; this run is not tracked: {reason(error)}"
+    sys.stderr.write(line + "\n")
+
+
+def address() -> str:
+    """Return the address of the tracking store, without a password."""
+    return _without_passwords(tracking_uri())
+
+
+def reason(error: Exception) -> str:
+    """Return in one line why MLflow failed, without passwords."""
     cause = _first_cause(error)
-    reason = " ".join(str(cause).split())[:_LONGEST_REASON] or type(cause).__name__
-    line = f"MLflow at {tracking_uri()} does not answer; this run is not tracked: {reason}"
-    sys.stderr.write(_without_passwords(line) + "\n")
+    text = " ".join(str(cause).split())[:_LONGEST_REASON] or type(cause).__name__
+    return _without_passwords(text)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -4,7 +4,7 @@ import functools
 import getpass
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
 from kinetrack.tracking import outage
+from kinetrack.tracking.continuing import find_run, logged_epochs, reopen_run
 from kinetrack.tracking.model import log_served_model
 from kinetrack.tracking.store import experiment_id, open_store, quiet
 
@@ -40,6 +41,7 @@ def training_run(
     params: Mapping[str, object],
     tags: Mapping[str, str],
     dataset: DatasetInput | None = None,
+    continues: str | None = None,
 ) -> Iterator["TrainingRun"]:
     """Open a run for a training and close it as FINISHED, FAILED or KILLED.
 
@@ -48,12 +50,15 @@ def training_run(
     Args:
         experiment: made when missing.
         params: may be nested; logged under dotted keys.
+        continues: id of the run of the interrupted training that this one goes on with. It is
+            opened again, with its params and the new tags; where the experiment has it no
+            longer, a new run is made.
 
     Raises:
         InputError: a store on this machine cannot be used, or the experiment is deleted.
     """
     run = TrainingRun()
-    run.start(experiment=experiment, name=name, tags=tags)
+    run.start(experiment=experiment, name=name, tags=tags, continues=continues)
     run.log_inputs(params, dataset)
     try:
         yield run
@@ -64,6 +69,14 @@ def training_run(
         run.end("KILLED")
         raise
     run.end("FINISHED")
+
+
+@contextmanager
+def untracked_run() -> Iterator["TrainingRun"]:
+    """Yield a run that records nothing: of several processes of a training, one is tracked."""
+    run = TrainingRun()
+    run.is_tracked = False
+    yield run
 
 
 def flatten(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
@@ -84,7 +97,7 @@ def _tracked(
 
     @functools.wraps(method)
     def call(run: "TrainingRun", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if run.is_lost:
+        if not run.is_tracked:
             return
         try:
             with quiet():
@@ -92,7 +105,7 @@ def _tracked(
         except InputError:
             raise
         except Exception as error:  # whatever a store raises, the training is worth more
-            run.is_lost = True
+            run.is_tracked = False
             outage.report(error)
 
     return call
@@ -103,40 +116,58 @@ class TrainingRun:
 
     def __init__(self) -> None:
         self.run_id = ""
-        self.is_lost = False
+        self.is_tracked = True
         self._client: MlflowClient
+        self._epochs: set[int] = set()
 
     @_tracked
-    def start(self, *, experiment: str, name: str, tags: Mapping[str, str]) -> None:
-        """Make the run, and its experiment when missing."""
+    def start(
+        self, *, experiment: str, name: str, tags: Mapping[str, str], continues: str | None = None
+    ) -> None:
+        """Open the run that is continued, else make one, and its experiment when missing."""
+        self.run_id = continues or ""  # where no server answers now, it may the next time
         self._client = open_store()
-        run = self._client.create_run(
-            experiment_id(self._client, experiment),
-            tags={"mlflow.user": _user(), **tags},
-            run_name=name,
-        )
-        self.run_id = run.info.run_id
+        place = experiment_id(self._client, experiment)
+        tags = {"mlflow.user": _user(), **tags}
+        earlier = find_run(self._client, continues) if continues else None
+        if earlier and earlier.info.experiment_id == place:
+            reopen_run(self._client, earlier, tags)
+            self._epochs = logged_epochs(self._client, self.run_id)
+        else:
+            self.run_id = self._client.create_run(place, tags=tags, run_name=name).info.run_id
 
     @_tracked
     def log_inputs(self, params: Mapping[str, object], dataset: DatasetInput | None) -> None:
-        """Log what the training starts from."""
+        """Log what the training starts from, as far as the run does not have it."""
         from mlflow.entities import Param
 
-        logged = [Param(key, value) for key, value in flatten(params).items()]
+        known = self._client.get_run(self.run_id).data.params  # MLflow would refuse a new value
+        logged = [Param(key, value) for key, value in flatten(params).items() if key not in known]
         for first in range(0, len(logged), _MOST_PARAMS_A_CALL):
             chunk = logged[first : first + _MOST_PARAMS_A_CALL]
             self._client.log_batch(self.run_id, params=chunk)
-        if dataset:
+        if dataset:  # a second time, MLflow sees that the run has it
             self._client.log_inputs(self.run_id, datasets=[_mlflow_input(dataset)])
 
-    @_tracked
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of an epoch (from 1) in one call."""
+        """Log the metrics of an epoch (from 1) in one call; `train/loss` is among them."""
+        self.log_history([(epoch, metrics)])
+
+    @_tracked
+    def log_history(self, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Log those epochs, each with its metrics, that the run does not have.
+
+        A kill may fall between the checkpoint of an epoch and its logging, or a new run take the
+        place of one that is lost.
+        """
         from mlflow.entities import Metric
 
-        now_ms = int(time.time() * 1000)
-        logged = [Metric(key, float(value), now_ms, epoch) for key, value in metrics.items()]
-        self._client.log_batch(self.run_id, metrics=logged)
+        for epoch, metrics in epochs:
+            if epoch not in self._epochs:
+                now_ms = int(time.time() * 1000)
+                logged = [Metric(key, float(x), now_ms, epoch) for key, x in metrics.items()]
+                self._client.log_batch(self.run_id, metrics=logged)
+                self._epochs.add(epoch)
 
     @_tracked
     def set_tags(self, tags: Mapping[str, str]) -> None:

@@ -4,11 +4,11 @@ import logging
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import urlsplit
 
 from filelock import FileLock
@@ -19,7 +19,12 @@ from kinetrack.tracking.artifacts import ARTIFACT_ROOT, SCHEME, find_root
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 _CHATTY_LOGGERS = ("mlflow", "alembic", "urllib3.connectionpool")
+# The second one is for a name or an id that nothing could have.
+_NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 # Ours unless the user set them: MLflow's own would block a training for minutes at every call.
 _DEFAULT_SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
@@ -91,6 +96,18 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
         remedy = "restore it in the MLflow UI or choose another name"
         raise InputError(name, "this MLflow experiment is deleted", remedy=remedy)
     return str(experiment.experiment_id)
+
+
+def find_if_any(get: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+    """Return what a question to the store gives, None when it has no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return get(*args, **kwargs)
+    except MlflowException as error:
+        if error.error_code in _NO_SUCH_THING:
+            return None
+        raise
 
 
 def prepare_database(path: Path) -> None:
