@@ -6,7 +6,8 @@ from torch import nn
 from kinetrack.errors import InputError
 from kinetrack.learning.models import build_model
 from kinetrack.learning.models.cost import count_parameters
-from kinetrack.learning.models.lecture_3dcnn import Lecture3dCnn, average_pool
+from kinetrack.learning.models.lecture_3dcnn import Lecture3dCnn
+from kinetrack.learning.models.pooling import average_pool
 
 
 def as_the_lecture_has_it(model: Lecture3dCnn) -> nn.Sequential:

@@ -8,8 +8,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable values."""
+    """Number of trainable values; those of a frozen backbone are none."""
     return sum(weights.numel() for weights in model.parameters() if weights.requires_grad)
+
+
+def count_all_parameters(model: nn.Module) -> int:
+    """Number of values of all parameters, those of a frozen backbone included."""
+    return sum(weights.numel() for weights in model.parameters())
 
 
 def count_gflop(model: nn.Module, *, num_frames: int, size_px: int) -> float:

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinetrack.learning.models.pooling import average_pool, max_pool
+
 # Frames and pixels; below, nothing is left after the last pooling.
 SMALLEST_CLIP = (32, 32)
 
@@ -24,8 +26,8 @@ class Lecture3dCnn(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) of values in [0, 1] to logits (N, K)."""
-        features = F.relu(F.max_pool3d(self.conv1(clips), 2))
-        features = F.relu(F.max_pool3d(self.conv2(features), 2))
+        features = F.relu(max_pool(self.conv1(clips), (2, 2, 2)))
+        features = F.relu(max_pool(self.conv2(features), (2, 2, 2)))
         features = average_pool(F.relu(self.conv3(features)), 4)
         logits: Tensor = self.head(features.flatten(1))
         return logits
@@ -34,13 +36,3 @@ class Lecture3dCnn(nn.Module):
 def pooled_size(size: int) -> int:
     """What the three convolutions and poolings leave of one dimension."""
     return (((size - 4) // 2 - 2) // 2 - 2) // 4
-
-
-def average_pool(features: Tensor, size: int) -> Tensor:
-    """Average non-overlapping cubes of (N, C, T, H, W), the rest at the far edges left out.
-
-    Same as `avg_pool3d(features, size)`, whose backward has no deterministic form on CUDA.
-    """
-    n, c, t, h, w = (*features.shape[:2], *(length // size for length in features.shape[2:]))
-    whole = features[:, :, : t * size, : h * size, : w * size]
-    return whole.reshape(n, c, t, size, h, size, w, size).mean(dim=(3, 5, 7))

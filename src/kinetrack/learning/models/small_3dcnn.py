@@ -1,8 +1,9 @@
 """A small network for short, small clips: 3D convolutions with batch norm, a global average."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from kinetrack.learning.models.pooling import max_pool
 
 # Frames and pixels: what the poolings need, and batch norm to see two values of a single clip.
 SMALLEST_CLIP = (4, 7)
@@ -24,8 +25,8 @@ class Small3dCnn(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) of values in [0, 1] to logits (N, K)."""
-        features = F.max_pool3d(self.block1(standardise(clips)), (1, 2, 2))
-        features = F.max_pool3d(self.block2(features), 2)
+        features = max_pool(self.block1(standardise(clips)), (1, 2, 2))
+        features = max_pool(self.block2(features), (2, 2, 2))
         features = self.block3(features)
         logits: Tensor = self.head(features.mean(dim=(2, 3, 4)))
         return logits
