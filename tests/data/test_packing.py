@@ -17,10 +17,11 @@ from torchvision import transforms
 from kinetrack.data import packing
 from kinetrack.data.frames import extract_frames, frame_name, read_frames
 from kinetrack.data.packing import pack_clip
+from kinetrack.data.sampling import middle_crop
 from kinetrack.data.tensors import save_tensor
 from kinetrack.errors import InputError, WriteError
 
-from factories import write_video
+from factories import GEOMETRY, write_video
 
 
 def write_archive(folder: Path, *, width: int = 64, height: int = 48) -> Path:
@@ -66,6 +67,31 @@ def test_pixels_of_any_size_are_those_of_torchvision(
     assert np.array_equal(packed[:, 0].permute(1, 2, 0), np.asarray(geometry(image)))
 
 
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    width=st.integers(1, 130),
+    height=st.integers(1, 130),
+    size_px=st.integers(1, 40),
+    spare_px=st.integers(0, 20),
+    more_px=st.integers(0, 20),
+)
+def test_the_middle_of_a_clip_with_spare_pixels_is_the_clip_without(
+    tmp_path: Path, *, width: int, height: int, size_px: int, spare_px: int, more_px: int
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    archive = write_pictures(tmp_path / "a.zip", [noise])
+    resize_px = size_px + spare_px + more_px
+    packed, without = (
+        pack_clip(archive, [0], crop="center", resize_px=resize_px, size_px=size_px, spare_px=spare)
+        for spare in (spare_px, 0)
+    )
+    size = {"resize_px": resize_px, "size_px": size_px, "spare_px": spare_px}
+    middle = middle_crop(GEOMETRY.model_copy(update=size))
+    assert packed.shape == (3, 1, size_px + spare_px, size_px + spare_px)
+    columns = slice(middle, middle + size_px)
+    assert torch.equal(packed[..., columns, columns], without)
+
+
 def write_pictures(archive: Path, pictures: list[NDArray[np.uint8]]) -> Path:
     """Write RGB pictures (H, W, 3), of any sizes, as the frames of an archive."""
     with zipfile.ZipFile(archive, "w") as zipped:
@@ -93,6 +119,15 @@ def test_squashed_pixels_are_those_of_torchvision(tmp_path: Path) -> None:
     expected = torch.stack([lecture(image) for image in read_frames(archive, range(6))], dim=1)
     packed = pack_clip(archive, range(6), crop="squash", resize_px=7, size_px=20)
     assert torch.equal(packed, expected)
+
+
+def test_squashed_frame_fills_the_spare_pixels_too(tmp_path: Path) -> None:
+    archive = write_archive(tmp_path)
+    spare, larger = (
+        pack_clip(archive, [0, 3], crop="squash", resize_px=7, size_px=size_px, spare_px=spare_px)
+        for size_px, spare_px in ((20, 5), (25, 0))
+    )
+    assert torch.equal(spare, larger)
 
 
 def test_frames_may_change_their_size(tmp_path: Path) -> None:

@@ -10,11 +10,14 @@ from torchvision.tv_tensors import BoundingBoxes
 from kinetrack.data.sampling import (
     ClipGeometry,
     centre_box,
+    crop_corners,
     is_short,
+    middle_crop,
     middle_start,
     needed_frames,
     packed_indices,
     packed_lengths,
+    packed_px,
     resized_size,
     uniform_indices,
     window_starts,
@@ -256,10 +259,43 @@ def test_centre_box_is_that_of_torchvision(size_px: int, wider: int, higher: int
     assert np.array_equal(np.asarray(cut), pixels[top:bottom, left:right])
 
 
+@given(
+    size_px=st.integers(1, 60),
+    spare_px=st.integers(0, 40),
+    wider=st.integers(0, 40),
+    higher=st.integers(0, 40),
+)
+def test_the_middle_of_the_packed_square_is_the_centre_square(
+    size_px: int, spare_px: int, wider: int, higher: int
+) -> None:
+    geometry = changed(resize_px=100, size_px=size_px, spare_px=spare_px)
+    width, height = packed_px(geometry) + wider, packed_px(geometry) + higher
+    packed = centre_box(width, height, size_px, spare_px=spare_px)
+    assert packed.right - packed.left == packed.bottom - packed.top == packed_px(geometry)
+    assert 0 <= packed.left < packed.right <= width
+    assert 0 <= packed.top < packed.bottom <= height
+    before = middle_crop(geometry)
+    left, top = packed.left + before, packed.top + before
+    assert centre_box(width, height, size_px) == (left, top, left + size_px, top + size_px)
+
+
+@pytest.mark.parametrize(
+    ("spare_px", "corners", "middle"),
+    [(0, [0], 0), (1, [0, 1], 0), (2, [0, 1, 2], 1), (3, [0, 1, 2, 3], 2), (4, [0, 1, 2, 3, 4], 2)],
+)
+def test_squares_of_a_packed_clip(spare_px: int, corners: list[int], middle: int) -> None:
+    geometry = changed(resize_px=20, spare_px=spare_px)
+    assert packed_px(geometry) == 16 + spare_px
+    assert list(crop_corners(geometry)) == corners
+    assert middle_crop(geometry) == middle
+
+
 @pytest.mark.parametrize(
     "change",
     [
         {"size_px": 16},
+        {"size_px": 12, "spare_px": 4},
+        {"crop": "squash", "spare_px": 9},
         {"crop": "squash", "size_px": 64},
         {"sampling": "random", "spare_frames": "all"},
         {"sampling": "random", "spare_frames": 1, "short_clips": "drop"},
@@ -274,6 +310,9 @@ def test_geometry_that_makes_sense_is_taken(change: dict[str, object]) -> None:
     ("change", "reason"),
     [
         ({"size_px": 17}, "size_px should be at most resize_px"),
+        ({"spare_px": 1}, "size_px plus spare_px should be at most resize_px"),
+        ({"crop": "squash", "spare_px": -1}, "greater than or equal to 0"),
+        ({"spare_px": "all"}, "valid integer"),
         ({"num_frames": 0}, "greater than 0"),
         ({"num_frames": True}, "valid integer"),
         ({"num_frames": 32.0}, "valid integer"),

@@ -186,3 +186,15 @@ def test_spare_frames_are_packed_as_far_as_each_clip_goes(tmp_path):
     packing = pack_lengths(tmp_path, ("Jump", "train", 12), ("Jump", "test", 9), geometry=spare)
     assert [row.packed_frames for row in packing.rows] == [12, 9]
     assert "of 3 x 9 to 12 x 24 x 24 bytes" in summarise(packing, spare)
+
+
+def test_spare_pixels_are_packed_around_the_square(tmp_path, frames):
+    without = pack(tmp_path, frames).rows
+    clips = [tmp_path / "tensors" / row.side / "Jump" / f"{row.clip}.pt" for row in without]
+    middles = [load_clip(path, num_frames=8, size_px=24).clone() for path in clips]
+    spare = GEOMETRY.model_copy(update={"spare_px": 6})
+    packing = pack(tmp_path, frames, geometry=spare)
+    assert "of 3 x 8 x 30 x 30 bytes" in summarise(packing, spare)
+    for path, middle in zip(clips, middles, strict=True):
+        packed = load_clip(path, num_frames=8, size_px=30)
+        assert packed[..., 3:27, 3:27].equal(middle)

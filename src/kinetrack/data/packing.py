@@ -29,14 +29,15 @@ def pack_clip(
     crop: Crop,
     resize_px: int,
     size_px: int,
+    spare_px: int = 0,
     scratch: Path | None = None,
 ) -> Tensor:
     """Read frames of an archive as uint8 (C, T, H, W), stored as (T, H, W, C).
 
     For the crop "center", the short side becomes `resize_px` (bilinear, antialiased), then the
     centre square of `size_px` is cut out: torchvision's Resize and CenterCrop on Pillow images, as
-    the lecture has it. For "squash", the whole frame becomes the square. A frame that `indices`
-    repeats is decoded once.
+    the lecture has it. For "squash", the whole frame becomes the square. Either square is larger
+    by `spare_px`. A frame that `indices` repeats is decoded once.
 
     A clip of more than 64 MiB lies in a file without a name in the folder `scratch` (by default
     the system's for temporary files), which is gone when the tensor is.
@@ -45,13 +46,16 @@ def pack_clip(
         InputError: the archive cannot be read.
         WriteError: `scratch` has no room.
     """
-    pixels_thwc = _make_room((len(indices), size_px, size_px, 3), scratch)
+    packed_px = size_px + spare_px
+    pixels_thwc = _make_room((len(indices), packed_px, packed_px, 3), scratch)
     places = defaultdict(list)
     for place, index in enumerate(indices):
         places[index].append(place)
     distinct = sorted(places)
     for index, image in zip(distinct, read_frames(archive, distinct), strict=True):
-        pixels_thwc[places[index]] = _cut(image, crop, resize_px=resize_px, size_px=size_px)
+        pixels_thwc[places[index]] = _cut(
+            image, crop, resize_px=resize_px, size_px=size_px, spare_px=spare_px
+        )
     return torch.from_numpy(pixels_thwc).permute(3, 0, 1, 2)
 
 
@@ -74,9 +78,12 @@ def _make_room(shape: tuple[int, int, int, int], scratch: Path | None) -> NDArra
         ) from None
 
 
-def _cut(image: Image.Image, crop: Crop, *, resize_px: int, size_px: int) -> NDArray[np.uint8]:
+def _cut(
+    image: Image.Image, crop: Crop, *, resize_px: int, size_px: int, spare_px: int
+) -> NDArray[np.uint8]:
     if crop == "squash":
-        return np.asarray(image.resize((size_px, size_px), _BILINEAR))
+        packed_px = size_px + spare_px
+        return np.asarray(image.resize((packed_px, packed_px), _BILINEAR))
     width, height = resized_size(*image.size, resize_px)
     whole = image.resize((width, height), _BILINEAR)
-    return np.asarray(whole.crop(centre_box(width, height, size_px)))
+    return np.asarray(whole.crop(centre_box(width, height, size_px, spare_px=spare_px)))

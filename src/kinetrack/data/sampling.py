@@ -38,12 +38,16 @@ class ClipGeometry(BaseModel):
     crop: Crop
     """What of a frame: "center" is the centre square, "squash" the whole frame, made square."""
     size_px: PositiveInt
-    """Side of the square."""
+    """Side of the square that the network sees."""
+    spare_px: NonNegativeInt
+    """Pixels by which the packed square is wider and higher, as room to draw the place of the
+    network's square in training; elsewhere that is the middle."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> Self:
-        if self.crop == "center" and self.size_px > self.resize_px:
-            raise ValueError("size_px should be at most resize_px")
+        if self.crop == "center" and packed_px(self) > self.resize_px:
+            spare = " plus spare_px" if self.spare_px else ""
+            raise ValueError(f"size_px{spare} should be at most resize_px")
         return self
 
     @model_validator(mode="after")
@@ -151,6 +155,21 @@ def middle_start(packed_frames: int, num_frames: int) -> int:
     return (packed_frames - num_frames) // 2
 
 
+def packed_px(geometry: ClipGeometry) -> int:
+    """Tell the side of the packed square."""
+    return geometry.size_px + geometry.spare_px
+
+
+def crop_corners(geometry: ClipGeometry) -> range:
+    """Where the network's square may start in the packed one, across and down."""
+    return range(geometry.spare_px + 1)
+
+
+def middle_crop(geometry: ClipGeometry) -> int:
+    """Where the middle square starts in the packed one: with crop "center", that of no spare_px."""
+    return _half(geometry.spare_px)
+
+
 class Box(NamedTuple):
     """A part of a picture: columns [left, right), rows [top, bottom), in pixels."""
 
@@ -171,10 +190,17 @@ def resized_size(width: int, height: int, short_px: int) -> tuple[int, int]:
     return short_px * width // height, short_px
 
 
-def centre_box(width: int, height: int, size_px: int) -> Box:
-    """Find the centre square of a picture that is at least as large.
+def centre_box(width: int, height: int, size_px: int, *, spare_px: int = 0) -> Box:
+    """Find the centre square of a picture, and `spare_px` more around it, if it is as large.
 
     Halves are rounded to the even number, as torchvision's CenterCrop does it.
     """
-    left, top = round((width - size_px) / 2), round((height - size_px) / 2)
-    return Box(left, top, left + size_px, top + size_px)
+    # From the inner square outwards: rounded by itself, the outer one would lie a pixel aside.
+    left = _half(width - size_px) - _half(spare_px)
+    top = _half(height - size_px) - _half(spare_px)
+    side = size_px + spare_px
+    return Box(left, top, left + side, top + side)
+
+
+def _half(length_px: int) -> int:
+    return round(length_px / 2)

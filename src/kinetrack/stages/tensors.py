@@ -33,6 +33,7 @@ from kinetrack.data.sampling import (
     is_short,
     needed_frames,
     packed_indices,
+    packed_px,
 )
 from kinetrack.errors import InputError
 from kinetrack.files import make_folder
@@ -215,6 +216,7 @@ def _pack(source: tuple[Path, int], path: Path, *, geometry: ClipGeometry) -> Re
         crop=geometry.crop,
         resize_px=geometry.resize_px,
         size_px=geometry.size_px,
+        spare_px=geometry.spare_px,
         scratch=path.parent,
     )
     return Record(save_tensor(path, clip), {"packed_frames": len(indices)})
@@ -241,10 +243,11 @@ def summarise(packing: Packing, geometry: ClipGeometry) -> str:
     lengths = sorted({row.packed_frames for row in packing.rows})
     frames = f"{lengths[0]}" if len(lengths) == 1 else f"{lengths[0]} to {lengths[-1]}"
     short = [row for row in packing.rows if row.is_short]
+    side_px = packed_px(geometry)
     policy = {"stretch": "stretched", "loop": "looped"}.get(geometry.short_clips, "short")
     lines = [
-        f"tensors: {len(packing.rows)} clips of 3 x {frames} x {geometry.size_px} x"
-        f" {geometry.size_px} bytes; {describe_work(packing.how, made='packed')}"
+        f"tensors: {len(packing.rows)} clips of 3 x {frames} x {side_px} x {side_px} bytes;"
+        f" {describe_work(packing.how, made='packed')}"
     ]
     lines += [f"  {policy} {row.label}/{row.clip}: {row.num_frames} frames" for row in short]
     lines += [f"  dropped {row.label}/{row.clip}: {row.reason}" for row in packing.dropped]
