@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, tensor_path, write_index
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import save_tensor
+from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.checkpoint import ModelCard
+from kinetrack.learning.inputs import ClipInput
 from kinetrack.learning.models import ModelName
 from kinetrack.stages.frames import FramesParams
 
@@ -40,6 +42,19 @@ GEOMETRY = ClipGeometry(
     resize_px=16,
     crop="center",
     size_px=16,
+    spare_px=0,
+)
+
+PLAIN_INPUT = ClipInput(kind="rgb", normalise="none")
+NO_AUGMENTATION = AugmentParams(
+    flip=0.0,
+    resized_crop=None,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    reverse=0.0,
+    cutout=0.0,
+    mixup=0.0,
 )
 
 
@@ -211,19 +226,20 @@ def write_packed(
     num_frames: int = 4,
     spare_frames: int = 0,
     size_px: int = 16,
+    spare_px: int = 0,
 ) -> Path:
     """Write packed clips of noise, as many on every side, and their index.
 
     The later a class in `labels`, the brighter its clips: a network can learn them in a few steps.
     """
     random = np.random.default_rng(0)
-    packed_frames = num_frames + spare_frames
+    packed_frames, packed_px = num_frames + spare_frames, size_px + spare_px
     rows = []
     for side in SIDES:
         for place, label in enumerate(labels):
             for number in range(1, clips_per_class + 1):
                 clip = f"v_{label}_g{SIDES.index(side) + 1:02}_c{number:02}"
-                shape = (packed_frames, size_px, size_px, 3)
+                shape = (packed_frames, packed_px, packed_px, 3)
                 noise = random.integers(0, 128, shape, dtype=np.uint8)
                 pixels_thwc = torch.from_numpy(noise + np.uint8(127 * place // len(labels)))
                 md5 = save_tensor(
@@ -261,8 +277,10 @@ def model_card(
         clip=GEOMETRY.model_copy(
             update={"num_frames": num_frames, "resize_px": size_px, "size_px": size_px}
         ),
+        input=PLAIN_INPUT,
         parameters=1,
         gflop_per_clip=0.5,
+        precision="fp32",
         micro_batch=2,
         threads=1,
         split_fingerprint="0" * 64,

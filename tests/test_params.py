@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,8 @@ from ruamel.yaml import YAML  # what DVC reads and writes with
 from kinetrack.errors import InputError
 from kinetrack.params import SECTIONS, Section, load_params, load_section
 from kinetrack.stages.train import TrainParams
+
+ROOT = Path(__file__).parent.parent
 
 
 class Train(Section):
@@ -95,10 +98,8 @@ def test_wrong_value_is_named_with_its_key(
 
 @pytest.mark.parametrize("key", ["seed", "threads"])
 def test_huge_number_is_refused_with_its_key(params_file: Path, key: str) -> None:
-    values = {"epochs": 1, "batch_size": 1, "micro_batch": 1, "learning_rate": 1}
-    values |= {"schedule": "constant", "watch": []}
-    values |= {"seed": 0, "threads": 1, key: 10**30}
-    params_file.write_text(params_text(train=str(values)))
+    values = load_params(ROOT / "params.yaml")["train"] | {key: 10**30}
+    params_file.write_text(params_text(train=json.dumps(values)))
     with pytest.raises(InputError, match=f"train.{key}: .*less than"):
         load_section(TrainParams, "train", params_file)
 
@@ -118,7 +119,7 @@ def test_missing_key_is_named(params_file: Path) -> None:
         (params_text(extra="trian: {}"), "unknown key trian, expected only dataset, sample"),
         (params_text().replace("pack: {}\n", ""), "key pack is missing"),
         (params_text().replace("dataset: sample\n", ""), "key dataset is missing"),
-        (params_text(extra="train: {}"), "the key train twice in line 9"),
+        (params_text(extra="train: {}"), "the key train twice in line 11"),
         (params_text(train="{seed: 1, seed: 2}"), "the key seed twice"),
         (params_text(train="{1: 2}"), "a key that is no text (1)"),
         (params_text(train="{[1]: 2}"), "a key that is no text"),

@@ -155,6 +155,18 @@ def _lock(path: Path) -> IO[bytes] | None:
         time.sleep(0.05)
 
 
+def is_being_written(path: Path) -> bool:
+    """Whether a process holds the right to write a file or folder, as `write_alone` gives it."""
+    try:
+        with path.with_name(f".{path.name}.lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such lock
+        return False
+    return False
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and those above it where they are missing.
 

@@ -12,7 +12,7 @@ from kinetrack.errors import InputError
 
 PARAMS_FILE = Path("params.yaml")
 # The top level: which data set, then one section an owner, in the order of the pipeline.
-SECTIONS = ("sample", "frames", "split", "pack", "model", "train", "evaluate")
+SECTIONS = ("sample", "frames", "split", "pack", "input", "augment", "model", "train", "evaluate")
 TOP_LEVEL = ("dataset", *SECTIONS)
 DATASET_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 _MAX_BYTES = 1_000_000

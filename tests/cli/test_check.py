@@ -91,7 +91,7 @@ def test_the_sample_needs_no_files(root):
         ({"split": {"val_groups": 2}}, "val_groups should be less than train_groups"),
         ({"pack": {"num_frames": 9}}, r"avi: is shorter than the window, found 8 frames"),
         ({"model": {"name": "lecture_3dcnn"}}, "at least 32 frames of 32 px"),
-        ({"model": {"name": "vgg"}}, r"model\.name: Input should be 'lecture_3dcnn' or"),
+        ({"model": {"name": "vgg"}}, r"model\.name: Input should be 'small_3dcnn', "),
         ({"train": {"epochs": 0}}, r"train\.epochs: Input should be greater than 0, found '0'"),
         ({"train": {"epochs": True}}, r"train\.epochs: Input should be a valid integer"),
         ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate: .*finite"),

@@ -8,17 +8,23 @@ import torch
 import yaml
 from scipy.stats import binom
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from kinetrack.data.frames import extract_frames
 from kinetrack.data.motion import MOTIONS, OPPOSITES, PLANTED_DEFECTS, write_motion_clips
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import ClipGeometry, packed_indices
-from kinetrack.learning.batches import collate
+from kinetrack.learning.batches import ClipBatches, ClipKey, Example, PackedClips
 from kinetrack.learning.checkpoint import to_channels_last
 from kinetrack.learning.device import make_repeatable
+from kinetrack.learning.fitting import Progress, fit
+from kinetrack.learning.inputs import to_input
+from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models import build_model
-from kinetrack.learning.training import fit, to_input
+from kinetrack.learning.optimising import make_optimiser, make_scheduler
+from kinetrack.learning.processes import alone
+from kinetrack.learning.training import Recipe
+
+from factories import PLAIN_INPUT
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("torch_settings")]
 
@@ -85,6 +91,20 @@ def pack_video(video: Path) -> Tensor:
     return clip_cthw.permute(1, 2, 3, 0)
 
 
+class Held(PackedClips):
+    """Clips in memory, not on the disk."""
+
+    def __init__(self, side: Side) -> None:
+        self._held_side = side
+
+    def __len__(self) -> int:
+        return len(self._held_side.clips)
+
+    def __getitem__(self, key: ClipKey) -> Example:
+        clip, target = self._held_side.clips[key.place], self._held_side.targets[key.place]
+        return Example(clip, int(target), torch.empty(0))
+
+
 def train_and_test(train: Side, *tests: Side, seed: int = 0) -> list[Tensor]:
     """Train as the preset says; return the logits (N, K) of each side in `tests`."""
     params, size = PRESET["train"], PRESET["pack"]
@@ -96,27 +116,31 @@ def train_and_test(train: Side, *tests: Side, seed: int = 0) -> list[Tensor]:
         size_px=size["size_px"],
     )
     to_channels_last(model)
-    loader = DataLoader(
-        list(zip(train.clips, train.targets.tolist(), strict=True)),
-        batch_size=params["batch_size"],
-        shuffle=True,
-        generator=torch.Generator().manual_seed(seed),
-        collate_fn=collate,
+    batches = ClipBatches(
+        Held(train), batch_size=params["batch_size"], team=alone(CPU), shuffle_seed=seed
+    )
+    optimiser = make_optimiser(params["optimiser"], model, learning_rate=params["learning_rate"])
+    scheduler = make_scheduler(
+        optimiser, params["schedule"], epochs=params["epochs"], steps_per_epoch=len(batches)
     )
     fit(
-        model,
-        loader,
+        Progress(model, optimiser, scheduler, MicroBatch(params["micro_batch"])),
+        batches,
         watch={},
-        optimiser=torch.optim.Adam(model.parameters(), lr=params["learning_rate"]),
-        schedule=params["schedule"],
+        recipe=Recipe(PLAIN_INPUT),
         epochs=params["epochs"],
-        micro_batch=params["micro_batch"],
+        seed=seed,
+        keep="last",
+        patience=None,
         device=CPU,
+        team=alone(CPU),
         on_epoch=lambda _: None,
     )
     model.eval()
     with torch.inference_mode():
-        return [model(to_input(side.clips.permute(0, 4, 1, 2, 3), CPU)) for side in tests]
+        return [
+            model(to_input(side.clips.permute(0, 4, 1, 2, 3), CPU, PLAIN_INPUT)) for side in tests
+        ]
 
 
 def is_chance(right: Tensor, *, probability: float) -> bool:

@@ -1,15 +1,42 @@
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from scipy.stats import chisquare
+from torch import Tensor
 
 from kinetrack.data.index import tensor_path
 from kinetrack.data.tensors import PackedSide, load_clip, read_sides
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import Batch, PackedClips, collate, make_loader
+from kinetrack.learning.augment import AugmentParams
+from kinetrack.learning.batches import (
+    Batch,
+    ClipBatches,
+    ClipKey,
+    Example,
+    Mixture,
+    PackedClips,
+    collate,
+)
+from kinetrack.learning.processes import Team, alone
 
-from factories import GEOMETRY, write_packed
+from factories import GEOMETRY, NO_AUGMENTATION, write_packed
+
+CPU = torch.device("cpu")
+
+
+def example_of(clips: PackedClips, place: int, *, epoch: int = 1) -> Example:
+    """One clip, not mixed."""
+    example = clips[ClipKey(place, epoch)]
+    assert isinstance(example, Example)
+    return example
+
+
+def in_batches(clips: PackedClips, batch_size: int, *, team: Team | None = None, **keys: Any):
+    return ClipBatches(clips, batch_size=batch_size, team=team or alone(CPU), **keys)
 
 
 @pytest.fixture
@@ -23,7 +50,7 @@ def test_clip_is_the_stored_one_with_its_class(clips: PackedClips, tmp_path: Pat
     stored = load_clip(
         tensor_path(tmp_path, "train", "Walk", "v_Walk_g01_c01"), num_frames=4, size_px=16
     )
-    clip_thwc, target = clips[3]
+    clip_thwc, target, _ = example_of(clips, 3)
     assert torch.equal(clip_thwc.permute(3, 0, 1, 2), stored)
     assert target == 1
     assert clip_thwc.is_contiguous()
@@ -32,11 +59,11 @@ def test_clip_is_the_stored_one_with_its_class(clips: PackedClips, tmp_path: Pat
 def test_class_index_is_the_place_among_the_labels(tmp_path: Path) -> None:
     side = read_sides(write_packed(tmp_path))["train"]
     clips = PackedClips(side, labels=["Walk", "Other", "Jump"], geometry=GEOMETRY)
-    assert [clips[place][1] for place in range(len(clips))] == [2, 2, 2, 0, 0, 0]
+    assert [example_of(clips, place).target for place in range(len(clips))] == [2, 2, 2, 0, 0, 0]
 
 
 def test_batch_is_laid_out_channels_last(clips: PackedClips) -> None:
-    batch = next(iter(make_loader(clips, batch_size=2)))
+    batch = next(in_batches(clips, 2).of_epoch(1))
     assert isinstance(batch, Batch)
     assert batch.clips.shape == (2, 3, 4, 16, 16)
     assert batch.clips.dtype == torch.uint8
@@ -46,7 +73,10 @@ def test_batch_is_laid_out_channels_last(clips: PackedClips) -> None:
 
 def test_batch_keeps_the_order_of_its_items() -> None:
     clips_thwc = [torch.full((1, 2, 2, 3), value, dtype=torch.uint8) for value in (7, 9)]
-    batch = collate([(clips_thwc[0], 1), (clips_thwc[1], 0)])
+    draws = torch.tensor([5.0, 6.0])
+    batch = collate([Example(clips_thwc[0], 1, draws[:1]), Example(clips_thwc[1], 0, draws[1:])])
+    assert isinstance(batch, Batch)
+    assert batch.draws.tolist() == [[5], [6]]
     assert batch.clips[:, 0, 0, 0, 0].tolist() == [7, 9]
     assert batch.targets.tolist() == [1, 0]
 
@@ -55,31 +85,56 @@ def test_batch_keeps_the_order_of_its_items() -> None:
 def test_last_batch_is_as_small_as_it_comes(
     clips: PackedClips, batch_size: int, sizes: list[int]
 ) -> None:
-    loader = make_loader(clips, batch_size=batch_size)
-    assert [len(batch.targets) for batch in loader] == sizes
+    batches = in_batches(clips, batch_size)
+    assert len(batches) == len(sizes)
+    found = list(batches.of_epoch(1))
+    assert [len(batch.targets) for batch in found] == sizes
+    assert [batch.whole_size for batch in found] == sizes
 
 
-def brightness(clips: PackedClips, seed: int | None, *, epochs: int = 1) -> list[int]:
-    """Sums of the clips in the order in which the loader gives them."""
-    generator = None if seed is None else torch.Generator().manual_seed(seed)
-    loader = make_loader(clips, batch_size=4, shuffle_with=generator)
-    return [
-        int(clip.sum()) for _ in range(epochs) for batch in loader for clip in batch.clips.int()
-    ]
+def brightness(clips: PackedClips, seed: int | None, epoch: int = 1, **keys: Any) -> list[int]:
+    """Sums of the clips in the order in which they come."""
+    batches = in_batches(clips, 4, shuffle_seed=seed, **keys)
+    return [int(clip.sum()) for batch in batches.of_epoch(epoch) for clip in batch.clips.int()]
 
 
 def test_order_is_that_of_the_index_unless_shuffled(clips: PackedClips) -> None:
-    in_order = [int(clips[place][0].int().sum()) for place in range(len(clips))]
+    in_order = [int(example_of(clips, place).clip.int().sum()) for place in range(len(clips))]
     assert brightness(clips, None) == in_order
     assert brightness(clips, 0) != in_order
     assert sorted(brightness(clips, 0)) == sorted(in_order)
 
 
-def test_shuffling_is_repeatable_and_new_in_every_epoch(clips: PackedClips) -> None:
-    order = brightness(clips, 3, epochs=2)
+def test_order_depends_on_seed_and_epoch_alone(clips: PackedClips) -> None:
+    order = brightness(clips, 3, epoch=5)
     torch.rand(5)
-    assert brightness(clips, 3, epochs=2) == order
-    assert order[:6] != order[6:]
+    assert brightness(clips, 3, epoch=5) == order
+    assert brightness(clips, 3, epoch=6) != order
+    assert brightness(clips, 4, epoch=5) != order
+
+
+def test_batches_can_be_read_epoch_after_epoch(clips: PackedClips) -> None:
+    batches = in_batches(clips, 4, shuffle_seed=3)
+    orders = [
+        [int(clip.sum()) for batch in batches.of_epoch(epoch) for clip in batch.clips.int()]
+        for epoch in (1, 2)
+    ]
+    assert orders == [brightness(clips, 3, epoch) for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("batch_size", [1, 4, 5, 6])
+def test_team_shares_every_batch(clips: PackedClips, size: int, batch_size: int) -> None:
+    """Each clip goes to one process, in the batch that a process alone would have had it in."""
+    keys = {"shuffle_seed": 2}
+    teams = [Team(rank=rank, size=size, device=CPU) for rank in range(size)]
+    shares = [list(in_batches(clips, batch_size, team=team, **keys).of_epoch(1)) for team in teams]
+    for one, *parts in zip(in_batches(clips, batch_size, **keys).of_epoch(1), *shares, strict=True):
+        assert {part.whole_size for part in parts} == {len(one.targets)}
+        targets = [int(target) for part in parts for target in part.targets]
+        assert targets == one.targets.tolist()
+        sums = [int(clip.int().sum()) for part in parts for clip in part.clips]
+        assert sums == [int(clip.int().sum()) for clip in one.clips]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +164,7 @@ def test_clip_of_another_size_is_named(tmp_path: Path) -> None:
     smaller = GEOMETRY.model_copy(update={"size_px": 8})
     clips = PackedClips(side, labels=["Jump", "Walk"], geometry=smaller)
     with pytest.raises(InputError, match=r"v_Jump_g01_c01\.pt: is of another shape"):
-        next(iter(make_loader(clips, batch_size=2)))
+        next(in_batches(clips, 2).of_epoch(1))
 
 
 RANDOM = GEOMETRY.model_copy(update={"sampling": "random", "spare_frames": 5})
@@ -121,12 +176,12 @@ def spacious(tmp_path: Path) -> PackedSide:
     return read_sides(write_packed(tmp_path, spare_frames=5))["train"]
 
 
-def starts_of(side: PackedSide, clips: PackedClips) -> list[int]:
+def starts_of(side: PackedSide, clips: PackedClips, *, epoch: int = 1) -> list[int]:
     """Where the windows lie that a data set gives, in its order."""
     found = []
     for place, row in enumerate(side.rows):
         whole_thwc = load_clip(side.path(row), num_frames=9, size_px=16).permute(1, 2, 3, 0)
-        window_thwc, _ = clips[place]
+        window_thwc = example_of(clips, place, epoch=epoch).clip
         assert window_thwc.shape == (4, 16, 16, 3)
         [start] = [at for at in range(6) if torch.equal(whole_thwc[at : at + 4], window_thwc)]
         found.append(start)
@@ -138,22 +193,23 @@ def test_window_is_the_middle_one_unless_drawn(spacious: PackedSide) -> None:
     assert starts_of(spacious, clips) == [2] * 6
 
 
-def draw_starts(side: PackedSide, *, seed: int, times: int) -> list[int]:
-    generator = torch.Generator().manual_seed(seed)
-    clips = PackedClips(side, labels=["Jump", "Walk"], geometry=RANDOM, draw_with=generator)
-    return [start for _ in range(times) for start in starts_of(side, clips)]
+def draw_starts(side: PackedSide, *, seed: int, epochs: int) -> list[int]:
+    clips = PackedClips(
+        side, labels=["Jump", "Walk"], geometry=RANDOM, augment=NO_AUGMENTATION, seed=seed
+    )
+    return [start for epoch in range(epochs) for start in starts_of(side, clips, epoch=epoch)]
 
 
-def test_windows_are_drawn_anew_each_time_and_repeatably(spacious: PackedSide) -> None:
-    drawn = draw_starts(spacious, seed=3, times=2)
+def test_windows_are_drawn_anew_in_each_epoch_and_repeatably(spacious: PackedSide) -> None:
+    drawn = draw_starts(spacious, seed=3, epochs=2)
     torch.rand(5)
-    assert draw_starts(spacious, seed=3, times=2) == drawn
+    assert draw_starts(spacious, seed=3, epochs=2) == drawn
     assert drawn[:6] != drawn[6:]
-    assert draw_starts(spacious, seed=4, times=2) != drawn
+    assert draw_starts(spacious, seed=4, epochs=2) != drawn
 
 
 def test_every_window_is_drawn_as_often(spacious: PackedSide) -> None:
-    drawn = draw_starts(spacious, seed=0, times=50)
+    drawn = draw_starts(spacious, seed=0, epochs=50)
     assert sorted(set(drawn)) == list(range(6))
     assert chisquare([drawn.count(start) for start in range(6)]).pvalue > 0.001
 
@@ -161,19 +217,96 @@ def test_every_window_is_drawn_as_often(spacious: PackedSide) -> None:
 def test_window_is_a_view_of_the_file(spacious: PackedSide) -> None:
     """So that no other frame is read."""
     clips = PackedClips(spacious, labels=["Jump", "Walk"], geometry=RANDOM)
-    window_thwc, _ = clips[0]
+    window_thwc = example_of(clips, 0).clip
     assert window_thwc.is_contiguous()
     assert window_thwc.untyped_storage().nbytes() > window_thwc.numel()
 
 
-def test_spare_frames_do_not_change_the_order(tmp_path: Path, spacious: PackedSide) -> None:
-    def targets(side: PackedSide, **keys: object) -> list[int]:
-        order = torch.Generator().manual_seed(1)
-        clips = PackedClips(side, labels=["Jump", "Walk"], **keys)
-        loader = make_loader(clips, batch_size=1, shuffle_with=order)
-        return [int(batch.targets) for _ in range(3) for batch in loader]
+def test_square_is_the_middle_one_unless_drawn(tmp_path: Path) -> None:
+    side = read_sides(write_packed(tmp_path, spare_px=4))["train"]
+    geometry = GEOMETRY.model_copy(update={"resize_px": 20, "spare_px": 4})
+    whole = load_clip(side.path(side.rows[0]), num_frames=4, size_px=20).permute(1, 2, 3, 0)
 
-    windows = torch.Generator().manual_seed(2)
-    drawn = targets(spacious, geometry=RANDOM, draw_with=windows)
-    plain = read_sides(write_packed(tmp_path / "plain"))["train"]
-    assert drawn == targets(plain, geometry=GEOMETRY)
+    def square(augment: AugmentParams | None, epoch: int) -> Tensor:
+        clips = PackedClips(side, labels=["Jump", "Walk"], geometry=geometry, augment=augment)
+        return example_of(clips, 0, epoch=epoch).clip
+
+    assert torch.equal(square(None, 1), whole[:, 2:18, 2:18])
+    corners = {
+        (top, left)
+        for epoch in range(40)
+        for top in range(5)
+        for left in range(5)
+        if torch.equal(square(NO_AUGMENTATION, epoch), whole[:, top : top + 16, left : left + 16])
+    }
+    assert {top for top, _ in corners} == {left for _, left in corners} == set(range(5))
+    assert any(top != left for top, left in corners)
+
+
+def test_what_is_drawn_does_not_depend_on_loaders_or_batches(spacious: PackedSide) -> None:
+    mixing = NO_AUGMENTATION.model_copy(update={"flip": 0.5, "mixup": 0.4})
+    clips = PackedClips(spacious, labels=["Jump", "Walk"], geometry=RANDOM, augment=mixing)
+
+    def drawn(batch_size: int, **keys: Any) -> list[list[float]]:
+        batches = in_batches(clips, batch_size, **keys)
+        return [
+            [
+                float(batch.weights[i]),
+                *(float(each.clips[i].float().mean()) for each in (batch, batch.partners)),
+                *(float(draw) for each in (batch, batch.partners) for draw in each.draws[i]),
+            ]
+            for batch in batches.of_epoch(2)
+            for i in range(len(batch.targets))
+        ]
+
+    assert drawn(6) == drawn(4) == drawn(3, loaders=2)
+
+
+def test_mixed_batch_is_cut_with_its_partners(spacious: PackedSide) -> None:
+    mixing = NO_AUGMENTATION.model_copy(update={"mixup": 1.0})
+    clips = PackedClips(spacious, labels=["Jump", "Walk"], geometry=RANDOM, augment=mixing)
+    (batch,) = in_batches(clips, 6).of_epoch(1)
+    parts = list(batch.split(4))
+    assert [len(part.targets) for part in parts] == [4, 2]
+    for part in parts:
+        assert part.partners is not None
+        assert part.weights is not None
+        assert len(part.partners.clips) == len(part.weights) == len(part.targets)
+    assert torch.equal(parts[1].partners.clips, batch.partners.clips[4:])
+
+
+def test_held_clips_are_those_of_the_disk(spacious: PackedSide) -> None:
+    def make() -> PackedClips:
+        return PackedClips(
+            spacious, labels=["Jump", "Walk"], geometry=RANDOM, augment=NO_AUGMENTATION
+        )
+
+    held = make()
+    held.hold_all(CPU)
+    for place in range(len(held)):
+        assert torch.equal(example_of(held, place).clip, example_of(make(), place).clip)
+
+
+def test_clip_that_a_loader_process_cannot_read_is_named(
+    clips: PackedClips, tmp_path: Path
+) -> None:
+    path = tensor_path(tmp_path, "train", "Walk", "v_Walk_g01_c01")
+    path.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"v_Walk_g01_c01\.pt: is no packed clip"):
+        list(in_batches(clips, 2, loaders=1).of_epoch(1))
+
+
+class Deadly(PackedClips):
+    """Clips whose loader process is killed at the fourth."""
+
+    def __getitem__(self, key: ClipKey) -> Example | Mixture | InputError:
+        if key.place == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__getitem__(key)
+
+
+def test_dead_loader_process_is_told(tmp_path: Path) -> None:
+    side = read_sides(write_packed(tmp_path))["train"]
+    clips = Deadly(side, labels=["Jump", "Walk"], geometry=GEOMETRY)
+    with pytest.raises(InputError, match="KINETRACK_LOADERS: a process that loads clips has died"):
+        list(in_batches(clips, 2, loaders=1).of_epoch(1))

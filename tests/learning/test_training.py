@@ -1,29 +1,32 @@
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import Batch, collate
-from kinetrack.learning.device import make_repeatable
+from kinetrack.learning.batches import Batch, Example, Mixture, collate
+from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
+from kinetrack.learning.optimising import make_scheduler
+from kinetrack.learning.processes import alone
 from kinetrack.learning.training import (
-    Epoch,
-    Schedule,
+    NotFiniteError,
+    Recipe,
     Score,
-    fit,
-    make_scheduler,
     predict_probabilities,
-    score,
-    to_input,
     train_one_epoch,
 )
+from kinetrack.learning.training import score as score_of
+
+from factories import PLAIN_INPUT
 
 CPU = torch.device("cpu")
 NUM_CLASSES = 3
+PLAIN = Recipe(PLAIN_INPUT)
 State = dict[str, Tensor]
 
 
@@ -34,15 +37,21 @@ def draw_batches(*sizes: int, num_frames: int = 4, size_px: int = 8) -> list[Bat
     def draw(high: int, *shape: int) -> Tensor:
         return torch.randint(0, high, shape, generator=generator)
 
-    return [
-        collate(
-            [
-                (draw(256, num_frames, size_px, size_px, 3).byte(), int(draw(NUM_CLASSES, 1)))
-                for _ in range(size)
-            ]
-        )
-        for size in sizes
-    ]
+    def example() -> Example:
+        clip = draw(256, num_frames, size_px, size_px, 3).byte()
+        return Example(clip, int(draw(NUM_CLASSES, 1)), torch.empty(0))
+
+    return [whole(collate([example() for _ in range(size)])) for size in sizes]
+
+
+def whole(batch: Batch) -> Batch:
+    """The batch of a process that is alone."""
+    return batch._replace(whole_size=len(batch.targets))
+
+
+def score(model: nn.Module, batches: Iterable[Batch], *, micro_batch: int = 4) -> Score:
+    micro = MicroBatch(micro_batch)
+    return score_of(model, batches, recipe=PLAIN, micro=micro, device=CPU, team=alone(CPU))
 
 
 def plain_net(seed: int = 0) -> nn.Sequential:
@@ -87,17 +96,33 @@ def approx(expected: Score) -> object:
 
 
 def train(
-    model: nn.Module, batches: list[Batch], *, micro_batch: int = 4, learning_rate: float = 0.1
+    model: nn.Module,
+    batches: list[Batch],
+    *,
+    micro_batch: int = 4,
+    learning_rate: float = 0.1,
+    **extras: Any,
 ) -> Score:
     optimiser = torch.optim.SGD(model.parameters(), lr=learning_rate)
-    return train_one_epoch(model, batches, optimiser, micro_batch, CPU)
+    scheduler = make_scheduler(optimiser, "constant", epochs=1, steps_per_epoch=len(batches))
+    trained = train_one_epoch(
+        model,
+        batches,
+        optimiser,
+        scheduler,
+        recipe=PLAIN._replace(**extras),
+        micro=MicroBatch(micro_batch),
+        device=CPU,
+        team=alone(CPU),
+    )
+    return trained.score
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 1), (5,), (4, 3), (1,)])
 @pytest.mark.parametrize("micro_batch", [1, 3, 8])
 def test_score_counts_every_clip_once(sizes: tuple[int, ...], micro_batch: int) -> None:
     batches, model = draw_batches(*sizes), plain_net()
-    found = score(model, batches, micro_batch=micro_batch, device=CPU)
+    found = score(model, batches, micro_batch=micro_batch)
     assert found == approx(plain_score(model, batches))
 
 
@@ -151,7 +176,7 @@ class NanOnWhite(nn.Module):
 
 
 def dark_batches(*sizes: int) -> list[Batch]:
-    return [Batch(batch.clips.clamp(max=254), batch.targets) for batch in draw_batches(*sizes)]
+    return [batch._replace(clips=batch.clips.clamp(max=254)) for batch in draw_batches(*sizes)]
 
 
 def test_loss_that_is_no_number_stops_before_the_step() -> None:
@@ -159,7 +184,9 @@ def test_loss_that_is_no_number_stops_before_the_step() -> None:
     bad.clips[3] = 255  # in the second of two parts
     model, reference = NanOnWhite(), NanOnWhite()
     train(reference, [good], micro_batch=2)
-    with pytest.raises(InputError, match=r"no longer finite, found nan -> lower train\.learning_"):
+    with pytest.raises(
+        NotFiniteError, match=r"no longer finite, found nan -> lower train\.learning"
+    ):
         train(model, [good, bad, good], micro_batch=2)
     assert equal(model.state_dict(), reference.state_dict())
 
@@ -194,68 +221,6 @@ def test_infinite_gradient_stops_before_the_step() -> None:
     assert all(weights.isfinite().all() for weights in model.parameters())
 
 
-def train_repeatably(seed: int) -> tuple[State, list[Score]]:
-    make_repeatable(seed=seed, threads=1)
-    model = Small3dCnn(num_classes=NUM_CLASSES)
-    history = fit(
-        model,
-        draw_batches(4, 4, 1, size_px=16),
-        watch={},
-        optimiser=torch.optim.Adam(model.parameters(), lr=1e-2),
-        schedule="constant",
-        epochs=2,
-        micro_batch=2,
-        device=CPU,
-        on_epoch=lambda epoch: None,
-    )
-    return state_of(model), [epoch.scores["train"] for epoch in history]
-
-
-@pytest.mark.usefixtures("torch_settings")
-def test_same_seed_gives_the_same_weights_bit_for_bit() -> None:
-    weights, scores = train_repeatably(1)
-    again, scores_again = train_repeatably(1)
-    other, _ = train_repeatably(2)
-    assert equal(weights, again)
-    assert scores == scores_again
-    assert not equal(weights, other)
-
-
-def fit_norm_net(watch: dict[str, list[Batch]]) -> tuple[State, list[Epoch]]:
-    model, seen = norm_net(), []
-    history = fit(
-        model,
-        draw_batches(4, 2, size_px=16),
-        watch=watch,
-        optimiser=torch.optim.Adam(model.parameters()),
-        schedule="constant",
-        epochs=2,
-        micro_batch=4,
-        device=CPU,
-        on_epoch=seen.append,
-    )
-    assert seen == history
-    return state_of(model), history
-
-
-def test_watching_sides_does_not_change_the_model() -> None:
-    alone, _ = fit_norm_net({})
-    watched, history = fit_norm_net({"val": draw_batches(3, size_px=16)})
-    assert equal(alone, watched)
-    assert [(epoch.number, list(epoch.scores)) for epoch in history] == [
-        (1, ["train", "val"]),
-        (2, ["train", "val"]),
-    ]
-
-
-def test_side_is_scored_after_the_epoch_with_fixed_statistics() -> None:
-    batches = draw_batches(3, size_px=16)
-    weights, history = fit_norm_net({"val": batches})
-    model = norm_net().eval()
-    model.load_state_dict(weights)
-    assert history[-1].scores["val"] == approx(plain_score(model, batches))
-
-
 def test_one_clip_is_batch_enough_for_batch_norm() -> None:
     assert math.isfinite(train(norm_net(), draw_batches(4, 1, size_px=16)).loss)
 
@@ -263,26 +228,19 @@ def test_one_clip_is_batch_enough_for_batch_norm() -> None:
 def test_score_leaves_the_model_as_it_was() -> None:
     model = norm_net()
     before = state_of(model)
-    score(model, draw_batches(4, size_px=16), micro_batch=2, device=CPU)
+    score(model, draw_batches(4, size_px=16), micro_batch=2)
     assert equal(model.state_dict(), before)
 
 
-def test_metrics_of_an_epoch_are_named_by_side() -> None:
-    epoch = Epoch(3, {"train": Score(0.5, 0.75, 8), "val": Score(0.6, 0.5, 4)}, 2.0)
-    assert epoch.metrics() == {
-        "train/loss": 0.5,
-        "train/accuracy": 0.75,
-        "val/loss": 0.6,
-        "val/accuracy": 0.5,
-        "train/seconds": 2.0,
-        "train/clips_per_s": 4.0,
-    }
+def probabilities(model: nn.Module, batches: list[Batch], *, micro_batch: int = 2) -> Tensor:
+    micro = MicroBatch(micro_batch)
+    return predict_probabilities(model, batches, recipe=PLAIN, micro=micro, device=CPU)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 8])
 def test_probabilities_come_in_the_order_of_the_loader(micro_batch: int) -> None:
     batches, model = draw_batches(3, 2), plain_net()
-    found = predict_probabilities(model, batches, micro_batch=micro_batch, device=CPU)
+    found = probabilities(model, batches, micro_batch=micro_batch)
     clips = torch.cat([batch.clips for batch in batches])
     expected = model(clips.float() / 255).detach().double().softmax(dim=1)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
@@ -290,28 +248,143 @@ def test_probabilities_come_in_the_order_of_the_loader(micro_batch: int) -> None
 
 def test_probabilities_sum_to_one_in_double_precision() -> None:
     """In single precision they do not, and scikit-learn warns."""
-    found = predict_probabilities(plain_net(), draw_batches(5), micro_batch=2, device=CPU)
+    found = probabilities(plain_net(), draw_batches(5))
     torch.testing.assert_close(found.sum(dim=1), torch.ones(5).double(), atol=1e-12, rtol=0)
 
 
-def test_input_is_in_zero_to_one_channels_last() -> None:
-    clips = collate([(torch.tensor([0, 51, 255]).byte().reshape(1, 1, 1, 3), 0)]).clips
-    values = to_input(clips, CPU)
-    assert values.flatten().tolist() == pytest.approx([0, 0.2, 1])
-    assert values.dtype == torch.float32
-    assert values.is_contiguous(memory_format=torch.channels_last_3d)
-    assert clips.flatten().tolist() == [0, 51, 255]
+def step_of(model: nn.Module, batch: Batch, loss: Callable[[Tensor], Tensor]) -> State:
+    """The weights after one plain step down a loss of the logits, at rate 0.5."""
+    weights = dict(model.named_parameters())
+    gradients = torch.autograd.grad(loss(model(batch.clips.float() / 255)), list(weights.values()))
+    return {
+        name: (values - 0.5 * gradient).detach()
+        for (name, values), gradient in zip(weights.items(), gradients, strict=True)
+    }
 
 
-@pytest.mark.parametrize(
-    ("schedule", "rates"),
-    [("constant", [0.1, 0.1, 0.1, 0.1]), ("cosine", [0.1, 0.085355, 0.05, 0.014645])],
-)
-def test_learning_rate_follows_its_schedule(schedule: Schedule, rates: list[float]) -> None:
-    optimiser = torch.optim.Adam(torch.nn.Linear(1, 1).parameters(), lr=0.1)
-    scheduler, found = make_scheduler(optimiser, schedule, epochs=4), []
-    for _ in rates:
-        found.append(optimiser.param_groups[0]["lr"])
-        optimiser.step()
-        scheduler.step()
-    assert found == pytest.approx(rates, abs=1e-6)
+def check_step(batch: Batch, loss: Callable[[Tensor], Tensor], **extras: Any) -> None:
+    expected, model = step_of(plain_net(), batch, loss), plain_net()
+    train(model, [batch], micro_batch=3, learning_rate=0.5, **extras)
+    for name, values in expected.items():
+        torch.testing.assert_close(model.state_dict()[name], values, atol=1e-6, rtol=1e-5)
+
+
+def test_smoothed_labels_are_torchs() -> None:
+    (batch,) = draw_batches(7)
+    smoothed = nn.CrossEntropyLoss(label_smoothing=0.2)
+    check_step(batch, lambda logits: smoothed(logits, batch.targets), label_smoothing=0.2)
+
+
+def test_class_weights_multiply_the_loss_of_their_clips() -> None:
+    (batch,) = draw_batches(7)
+    weights = torch.tensor([0.5, 2.0, 1.0])
+
+    def loss(logits: Tensor) -> Tensor:
+        losses = nn.functional.cross_entropy(logits, batch.targets, reduction="none")
+        return (losses * weights[batch.targets]).sum() / 7
+
+    check_step(batch, loss, class_weights=weights)
+
+
+def test_long_gradient_is_cut_to_its_limit() -> None:
+    (batch,) = draw_batches(6)
+    model, before = plain_net(), plain_net()
+    train(model, [batch], learning_rate=1.0, clip_gradient=0.01)
+    steps = [
+        (values - before.state_dict()[name]).flatten()
+        for name, values in model.state_dict().items()
+    ]
+    assert float(torch.cat(steps).norm()) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_mixed_clips_count_for_both_classes() -> None:
+    (batch,), (other,) = draw_batches(5), draw_batches(5, size_px=8)
+    other = other._replace(clips=other.clips.flip(0), targets=other.targets.flip(0))
+    weights = torch.tensor([1.0, 0.0, 0.25, 0.5, 0.9])
+    examples = [
+        Mixture(*(Example(each.clips[i].permute(1, 2, 3, 0), int(each.targets[i]), torch.empty(0))
+                  for each in (batch, other)), float(weights[i]))
+        for i in range(5)
+    ]  # fmt: skip
+    mixed = whole(collate(examples))
+    shares = weights.view(-1, 1, 1, 1, 1)
+    values = shares * batch.clips.float() / 255 + (1 - shares) * other.clips.float() / 255
+    blended = batch._replace(clips=values * 255)
+
+    def loss(logits: Tensor) -> Tensor:
+        first, second = (
+            nn.functional.cross_entropy(logits, each.targets, reduction="none")
+            for each in (batch, other)
+        )
+        return (weights * first + (1 - weights) * second).mean()
+
+    expected, model = step_of(plain_net(), blended, loss), plain_net()
+    train(model, [mixed], micro_batch=2, learning_rate=0.5)
+    for name, found in model.state_dict().items():
+        torch.testing.assert_close(found, expected[name], atol=1e-6, rtol=1e-5)
+
+
+def test_bf16_takes_nearly_the_same_step() -> None:
+    batches, exact, rough = draw_batches(8), plain_net(), plain_net()
+    train(exact, batches)
+    train(rough, batches, precision="bf16")
+    assert not equal(exact.state_dict(), rough.state_dict())
+    for name, values in exact.state_dict().items():
+        assert rough.state_dict()[name].dtype == torch.float32
+        torch.testing.assert_close(rough.state_dict()[name], values, atol=3e-3, rtol=0)
+
+
+def test_bf16_gives_equal_bits_on_equal_settings() -> None:
+    models = [plain_net(), plain_net()]
+    for model in models:
+        train(model, draw_batches(8, 3), precision="bf16")
+    assert equal(models[0].state_dict(), models[1].state_dict())
+
+
+class OutOfMemoryAbove(nn.Module):
+    """A network for whose parts of more than `most` clips there is no memory."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.net = plain_net()
+        self.most = most
+
+    def forward(self, clips: Tensor) -> Tensor:
+        if len(clips) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        logits: Tensor = self.net(clips)
+        return logits
+
+
+def test_out_of_memory_halves_the_parts_and_keeps_the_batch(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    batches, roomy, narrow = draw_batches(8, 5), OutOfMemoryAbove(9), OutOfMemoryAbove(2)
+    expected = train(roomy, batches, micro_batch=8)
+    assert train(narrow, batches, micro_batch=8) == approx(expected)
+    for name, values in roomy.state_dict().items():
+        torch.testing.assert_close(narrow.state_dict()[name], values, atol=1e-5, rtol=0)
+    assert capsys.readouterr().err.splitlines() == [
+        "out of memory: going on with micro-batches of 4 clips",
+        "out of memory: going on with micro-batches of 2 clips",
+    ]
+
+
+def test_out_of_memory_for_one_clip_is_told() -> None:
+    with pytest.raises(InputError, match="does not suffice for a single clip"):
+        train(OutOfMemoryAbove(0), draw_batches(4), micro_batch=2)
+
+
+def test_out_of_memory_in_scoring_halves_too() -> None:
+    batches = draw_batches(8)
+    found = score(OutOfMemoryAbove(3), batches, micro_batch=8)
+    assert found == approx(plain_score(plain_net(), batches))
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory() -> None:
+    class Wrong(nn.Module):
+        def forward(self, clips: Tensor) -> Tensor:
+            raise RuntimeError("shapes do not match")
+
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        score(Wrong(), draw_batches(2))

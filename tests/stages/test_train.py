@@ -3,8 +3,10 @@ import json
 import math
 
 import pytest
+import safetensors.torch
 import torch
-from torch.utils.data import DataLoader
+from pydantic import ValidationError
+from torch.nn.functional import cross_entropy
 
 from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import TensorsRow, read_index
@@ -13,30 +15,49 @@ from kinetrack.errors import InputError
 from kinetrack.files import read_csv
 from kinetrack.learning.batches import PackedClips
 from kinetrack.learning.checkpoint import load_model, read_trained_on
+from kinetrack.learning.processes import alone
 from kinetrack.stages.train import (
+    Clips,
     ModelParams,
+    Paths,
     Settings,
     TrainParams,
+    _balance,
     describe_epoch,
     train_model,
 )
 
-from factories import GEOMETRY, write_packed
+from factories import GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
 
 SETTINGS = Settings(
     pack=GEOMETRY,
-    model=ModelParams(name="small_3dcnn"),
+    input=PLAIN_INPUT,
+    augment=NO_AUGMENTATION,
+    model=ModelParams(name="small_3dcnn", weights=None, weights_sha256=None, backbone="trained"),
     train=TrainParams(
         epochs=2,
         batch_size=4,
         micro_batch=4,
+        precision="fp32",
+        optimiser="adam",
         learning_rate=0.01,
+        momentum=0.9,
+        weight_decay=0.0,
         schedule="constant",
+        warmup_epochs=0,
+        step_epochs=None,
+        label_smoothing=0.0,
+        class_weights="none",
+        clip_gradient=None,
+        keep="last",
+        patience=None,
+        init_from=None,
         seed=0,
         threads=1,
         watch=["val"],
     ),
 )
+CPU = torch.device("cpu")
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
 
@@ -44,13 +65,19 @@ def changed(**train):
     return SETTINGS._replace(train=SETTINGS.train.model_copy(update=train))
 
 
-def train(folder, settings=SETTINGS, *, tensors=None, seen=None):
+def train(folder, settings=SETTINGS, *, tensors=None, seen=None, resume="resume"):
+    paths = Paths(
+        tensors=tensors or write_packed(folder / "tensors"),
+        model=folder / "model",
+        reports=folder / "reports",
+        resume=folder / resume,
+    )
     return train_model(
         settings,
-        tensors=tensors or write_packed(folder / "tensors"),
-        model_folder=folder / "model",
-        reports=folder / "reports",
-        device=torch.device("cpu"),
+        paths,
+        device=CPU,
+        team=alone(CPU),
+        on_start=lambda history: None,
         on_epoch=(seen if seen is not None else []).append,
     )
 
@@ -125,24 +152,21 @@ def test_motion_is_learnt_from_windows(tmp_path):
 
 @pytest.fixture
 def looked_at(monkeypatch):
-    """What a training takes from its clips: pairs of place in the index and start of the window."""
-    pairs = []
+    """What a training takes from its clips: place in the index, epoch, and sum of the window."""
+    taken = []
 
     class Spy(PackedClips):
-        def __getitem__(self, place):
-            pairs.append([place])
-            return super().__getitem__(place)
-
-        def _choose_start(self, packed_frames):
-            pairs[-1].append(super()._choose_start(packed_frames))
-            return pairs[-1][1]
+        def __getitem__(self, key):
+            example = super().__getitem__(key)
+            taken.append((*key, int(example.clip.int().sum())))
+            return example
 
     monkeypatch.setattr("kinetrack.stages.train.PackedClips", Spy)
 
     def take():
-        taken = [tuple(pair) for pair in pairs]
-        pairs.clear()
-        return taken
+        pairs = list(taken)
+        taken.clear()
+        return pairs
 
     return take
 
@@ -151,22 +175,21 @@ def test_windows_are_those_of_the_seed(tmp_path, looked_at):
     drawn, weights = [], []
     for name, seed in (("first", 5), ("again", 5), ("other", 6)):
         weights.append(train_on_windows(tmp_path / name, seed=seed, watch=[]).card.weights_sha256)
-        drawn.append([start for _, start in looked_at()])
+        drawn.append(looked_at())
     assert drawn[0] == drawn[1] != drawn[2]
     assert weights[0] == weights[1]
-    assert len(set(drawn[0])) > 1
 
 
-@pytest.mark.parametrize("pack", [GEOMETRY, WINDOWS], ids=["whole", "windows"])
-def test_the_order_of_clips_is_that_of_the_seed_alone(tmp_path, looked_at, pack):
-    spare = 0 if pack is GEOMETRY else 6
-    tensors = write_packed(tmp_path / "tensors", spare_frames=spare)
-    train(tmp_path, changed(watch=[], seed=7)._replace(pack=pack), tensors=tensors)
-    shuffled = DataLoader(
-        range(6), batch_size=4, shuffle=True, generator=torch.Generator().manual_seed(7)
-    )
-    places = [int(place) for _epoch in range(2) for batch in shuffled for place in batch]
-    assert [place for place, _ in looked_at()] == places
+def test_the_order_of_clips_is_that_of_the_seed_alone(tmp_path, looked_at):
+    orders = []
+    for spare, pack in ((0, GEOMETRY), (6, WINDOWS)):
+        tensors = write_packed(tmp_path / f"tensors{spare}", spare_frames=spare)
+        train(tmp_path / str(spare), changed(watch=[], seed=7)._replace(pack=pack), tensors=tensors)
+        orders.append([(place, epoch) for place, epoch, _ in looked_at()])
+    assert orders[0] == orders[1]
+    first, second = ([place for place, epoch in orders[0] if epoch == number] for number in (1, 2))
+    assert sorted(first) == sorted(second) == list(range(6))
+    assert first != second
 
 
 def test_watched_clips_show_their_middle_windows(tmp_path):
@@ -202,9 +225,178 @@ def test_a_loss_that_is_not_finite_leaves_the_last_model(tmp_path):
     train(tmp_path, tensors=tensors)
     before = (tmp_path / "model/weights.safetensors").read_bytes()
     with pytest.raises(InputError, match=r"no longer finite.*lower train\.learning_rate"):
-        train(tmp_path, changed(learning_rate=1e30, epochs=5), tensors=tensors)
+        train(tmp_path, changed(learning_rate=1e30, epochs=5), tensors=tensors, resume="other")
     assert (tmp_path / "model/weights.safetensors").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "reports", "tensors"]
+    assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_a_loss_that_is_not_finite_tells_where_the_last_good_weights_are(tmp_path):
+    class DivergesLater(PackedClips):
+        def __getitem__(self, key):
+            example = super().__getitem__(key)
+            return example._replace(target=example.target if key.epoch < 3 else -100)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kinetrack.stages.train.PackedClips", DivergesLater)
+        # No clip of the third epoch has a class: nothing is lost, and 0 / 0 is no number.
+        patch.setattr(
+            "kinetrack.learning.training.F.cross_entropy",
+            lambda logits, targets, **keys: (
+                cross_entropy(logits, targets, **keys) / (targets >= 0).float().mean()
+            ),
+        )
+        with pytest.raises(InputError, match=r"weights before that epoch are in .*epoch_000002"):
+            train(tmp_path, changed(epochs=4, watch=[]))
+    kept = safetensors.torch.load_file(tmp_path / "resume/epoch_000002.safetensors")
+    assert all(values.isfinite().all() for values in kept.values())
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_best_epoch_can_be_kept(tmp_path):
+    history = train(tmp_path / "all", changed(epochs=6)).history
+    outcome = train(tmp_path / "best", changed(epochs=6, keep="best"))
+    scores = [(epoch.scores["val"].accuracy, -epoch.scores["val"].loss) for epoch in history]
+    assert outcome.card.epoch == scores.index(max(scores)) + 1
+    metrics = json.loads((tmp_path / "best/reports/metrics.json").read_text())
+    assert metrics["epoch"] == outcome.card.epoch
+    shorter = train(tmp_path / "shorter", changed(epochs=outcome.card.epoch))
+    assert outcome.card.weights_sha256 == shorter.card.weights_sha256
+
+
+def test_training_ends_when_nothing_gets_better(tmp_path):
+    history = train(tmp_path, changed(epochs=40, patience=3)).history
+    scores = [(epoch.scores["val"].accuracy, -epoch.scores["val"].loss) for epoch in history]
+    assert len(history) == scores.index(max(scores)) + 1 + 3 < 40
+
+
+def drop_most(tensors, label):
+    """Leave one training clip of a class."""
+    index = tensors / "index.csv"
+    lines = index.read_text().splitlines(keepends=True)
+    mine = [line for line in lines if ",train," in line and f",{label}," in line]
+    index.write_text("".join(line for line in lines if line not in mine[1:]))
+    return tensors
+
+
+def test_balanced_classes_count_the_same(tmp_path):
+    tensors = drop_most(write_packed(tmp_path / "tensors"), "Walk")
+    weights = []
+    for name, choice in (("plain", "none"), ("balanced", "balanced")):
+        outcome = train(tmp_path / name, changed(class_weights=choice), tensors=tensors)
+        weights.append(outcome.card.weights_sha256)
+    assert weights[0] != weights[1]
+    sides = read_sides(tensors)
+    assert _balance(Clips(sides, ["Jump", "Walk"])).tolist() == pytest.approx([4 / 6, 4 / 2])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"keep": "best", "watch": []}, "need val in watch"),
+        ({"patience": 2, "watch": ["test"]}, "need val in watch"),
+        ({"warmup_epochs": 2}, "fewer than epochs"),
+        ({"schedule": "one_cycle"}, "one_cycle needs warmup_epochs"),
+        ({"schedule": "step"}, "step needs step_epochs"),
+    ],
+)
+def test_choices_that_contradict_each_other_are_refused(wrong, message):
+    with pytest.raises(ValidationError, match=message):
+        TrainParams.model_validate({**SETTINGS.train.model_dump(), **wrong})
+
+
+@pytest.mark.parametrize(
+    "extras",
+    [
+        {"precision": "bf16"},
+        {"optimiser": "sgd", "momentum": 0.8, "weight_decay": 0.01},
+        {"optimiser": "adamw", "weight_decay": 0.1, "schedule": "cosine", "warmup_epochs": 1},
+        {"schedule": "one_cycle", "warmup_epochs": 1, "label_smoothing": 0.1},
+        {"schedule": "step", "step_epochs": 2, "clip_gradient": 0.5, "keep": "best"},
+    ],
+    ids=lambda extras: "-".join(map(str, extras.values())),
+)
+@pytest.mark.parametrize("stop", [1, 3])
+def test_an_interrupted_training_ends_with_the_same_bytes(tmp_path, extras, stop):
+    """Whatever of optimiser, schedule, augmentation and dropout has a state."""
+    changes = {"flip": 0.5, "mixup": 0.3, "brightness": 0.2}
+    settings = changed(epochs=4, **extras)._replace(
+        augment=NO_AUGMENTATION.model_copy(update=changes),
+        model=SETTINGS.model.model_copy(update={"name": "separable_3dcnn"}),
+    )
+    settings = settings._replace(pack=GEOMETRY)
+    clean = train(tmp_path / "clean", settings)
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    class Stopping(list):
+        def append(self, epoch):
+            if epoch.number == stop:
+                raise Stop
+
+    with pytest.raises(Stop):
+        train(tmp_path / "cut", settings, seen=Stopping())
+    again = []
+    outcome = train(tmp_path / "cut", settings, seen=again)
+    assert [epoch.number for epoch in again] == list(range(stop + 1, 5))
+    assert outcome.card == clean.card
+    for file in ("model/weights.safetensors", "model/model.json", "reports/history.csv"):
+        assert (tmp_path / "cut" / file).read_bytes() == (tmp_path / "clean" / file).read_bytes()
+
+
+def test_a_model_can_start_from_another(tmp_path):
+    first = train(tmp_path / "first")
+    settings = changed(epochs=1, learning_rate=1e-12, init_from=str(tmp_path / "first/model"))
+    second = train(tmp_path / "second", settings)
+    assert second.card.started_from_sha256 == first.card.weights_sha256
+    weights = [
+        load_model(tmp_path / name / "model")[0].state_dict() for name in ("first", "second")
+    ]
+    for name, values in weights[0].items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(weights[1][name], values, atol=1e-6, rtol=0)
+
+
+def test_other_classes_get_a_fresh_head(tmp_path):
+    train(tmp_path / "first")
+    tensors = write_packed(tmp_path / "others", labels=("Jump", "Swim"))
+    settings = changed(epochs=1, learning_rate=1e-12, init_from=str(tmp_path / "first/model"))
+    train(tmp_path / "second", settings, tensors=tensors)
+    first, second = (
+        load_model(tmp_path / name / "model")[0].state_dict() for name in ("first", "second")
+    )
+    assert torch.allclose(first["block1.0.weight"], second["block1.0.weight"], atol=1e-6)
+    assert not torch.allclose(first["head.weight"], second["head.weight"], atol=1e-3)
+
+
+def test_another_network_is_no_start(tmp_path):
+    train(tmp_path / "first")
+    settings = changed(init_from=str(tmp_path / "first/model"))
+    settings = settings._replace(
+        model=SETTINGS.model.model_copy(update={"name": "separable_3dcnn"})
+    )
+    with pytest.raises(InputError, match=r"is another network.*found small_3dcnn"):
+        train(tmp_path / "second", settings)
+
+
+def test_two_starts_are_refused(tmp_path):
+    settings = changed(init_from="elsewhere")._replace(
+        model=SETTINGS.model.model_copy(update={"weights": "file.pth"})
+    )
+    with pytest.raises(InputError, match=r"model\.weights and train\.init_from are both set"):
+        train(tmp_path, settings)
+
+
+def test_a_frozen_backbone_stays_as_it_was(tmp_path):
+    train(tmp_path / "first")
+    frozen = SETTINGS.model.model_copy(update={"backbone": "frozen"})
+    settings = changed(init_from=str(tmp_path / "first/model"))._replace(model=frozen)
+    train(tmp_path / "second", settings)
+    first, second = (
+        load_model(tmp_path / name / "model")[0].state_dict() for name in ("first", "second")
+    )
+    changes = {name for name in first if not torch.equal(first[name], second[name])}
+    assert changes == {"head.weight", "head.bias"}
 
 
 def test_an_epoch_is_told_in_one_line(tmp_path):

@@ -20,7 +20,9 @@ from kinetrack.data.sampling import (
 )
 from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
+from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.device import choose_device
+from kinetrack.learning.inputs import ClipInput
 from kinetrack.learning.models import build_model
 from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
@@ -43,6 +45,8 @@ class AllParams(NamedTuple):
     frames: FramesParams
     split: SplitParams
     pack: ClipGeometry
+    input: ClipInput
+    augment: AugmentParams
     model: ModelParams
     train: TrainParams
     evaluate: EvaluateParams

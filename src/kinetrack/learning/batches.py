@@ -1,29 +1,88 @@
 """Batches of packed clips for training and evaluation."""
 
-from collections.abc import Sequence
-from typing import NamedTuple, cast
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from kinetrack.data.sampling import ClipGeometry, middle_start, packed_lengths, window_starts
+from kinetrack.data.sampling import (
+    ClipGeometry,
+    crop_corners,
+    middle_crop,
+    middle_start,
+    packed_lengths,
+    packed_px,
+    window_starts,
+)
 from kinetrack.data.tensors import PackedSide, load_clip
 from kinetrack.errors import InputError
+from kinetrack.learning.augment import AugmentParams, draw, draw_mix
+from kinetrack.learning.device import LOADERS_VARIABLE
+from kinetrack.learning.processes import Team
+from kinetrack.learning.seeds import derive_generator
+
+
+class ClipKey(NamedTuple):
+    """Which clip of a data set, and for which epoch it is drawn."""
+
+    place: int
+    epoch: int
+
+
+class Example(NamedTuple):
+    """One clip: a uint8 window (T, H, W, C), its class index, and what was drawn for it (D,)."""
+
+    clip: Tensor
+    target: int
+    draws: Tensor
+
+
+class Mixture(NamedTuple):
+    """An example, another one to mix in, and the share of the first."""
+
+    example: Example
+    partner: Example
+    weight: float
 
 
 class Batch(NamedTuple):
-    """Clips uint8 (N, C, T, H, W) in channels-last memory, and class indices (N,)."""
+    """Clips uint8 (N, C, T, H, W) in channels-last memory, class indices (N,), draws (N, D).
+
+    With mixup, `partners` are the clips to mix in and `weights` (N,) the shares of `clips`.
+    `whole_size` counts the clips of the batch over all processes.
+    """
 
     clips: Tensor
     targets: Tensor
+    draws: Tensor
+    partners: "Batch | None" = None
+    weights: Tensor | None = None
+    whole_size: int = 0
+
+    def split(self, size: int) -> Iterator["Batch"]:
+        """Cut it into parts of `size` clips, the last one as small as it comes."""
+        for start in range(0, len(self.targets), size):
+            yield self._part(slice(start, start + size))
+
+    def _part(self, part: slice) -> "Batch":
+        return self._replace(
+            clips=self.clips[part],
+            targets=self.targets[part],
+            draws=self.draws[part],
+            partners=None if self.partners is None else self.partners._part(part),
+            weights=None if self.weights is None else self.weights[part],
+        )
 
 
-class PackedClips(Dataset[tuple[Tensor, int]]):
-    """The clips of one side as (uint8 window (T, H, W, C), class index).
+class PackedClips(Dataset[Example | Mixture | InputError]):
+    """The clips of one side as the network sees them: one window and one square of each.
 
-    Of a clip that was packed with spare frames the window is the middle one, or with `draw_with`
-    one drawn from this generator, anew each time. No other frame is read from the disk.
+    Without `augment` these are the middle ones. With it, those of clips that were packed with
+    spare frames or pixels are drawn, and so is what the augmentation will do. Each draw depends on
+    `seed`, the clip and the epoch alone. Nothing but the window is read from the disk.
 
     Raises:
         InputError: a clip was not packed by this geometry.
@@ -35,31 +94,76 @@ class PackedClips(Dataset[tuple[Tensor, int]]):
         *,
         labels: Sequence[str],
         geometry: ClipGeometry,
-        draw_with: torch.Generator | None = None,
+        augment: AugmentParams | None = None,
+        seed: int = 0,
     ) -> None:
         _check_lengths(side, geometry)
         self._side = side
         self._class_index = {label: index for index, label in enumerate(labels)}
         self._geometry = geometry
-        self._draw_with = draw_with
+        self._augment = augment
+        self._seed = seed
+        self._held: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._side.rows)
 
-    def __getitem__(self, place: int) -> tuple[Tensor, int]:
-        row, num_frames = self._side.rows[place], self._geometry.num_frames
-        clip = load_clip(
-            self._side.path(row), num_frames=row.packed_frames, size_px=self._geometry.size_px
-        )
-        start = self._choose_start(row.packed_frames)
-        # (C, T, H, W) as stored in (T, H, W, C): so the view is contiguous and costs nothing.
-        return clip.permute(1, 2, 3, 0)[start : start + num_frames], self._class_index[row.label]
+    def __getitem__(self, key: ClipKey) -> Example | Mixture | InputError:
+        try:
+            if self._augment is None:
+                return Example(self._cut(key.place, None), self._target(key.place), torch.empty(0))
+            return self._draw(key, self._augment)
+        except InputError as error:
+            # Returned, not raised: a loader process would send its text only, as another error.
+            return error
 
-    def _choose_start(self, packed_frames: int) -> int:
-        if self._draw_with is None:
-            return middle_start(packed_frames, self._geometry.num_frames)
-        starts = window_starts(packed_frames, self._geometry.num_frames)
-        return starts[int(torch.randint(len(starts), (), generator=self._draw_with))]
+    def hold_all(self, device: torch.device) -> None:
+        """Keep all clips in the memory of a device; windows are cut there from then on."""
+        for place in range(len(self)):
+            self._held[place] = self._load(place).to(device)
+
+    def _draw(self, key: ClipKey, augment: AugmentParams) -> Example | Mixture:
+        generator = derive_generator("clip", self._seed, key.epoch, key.place)
+        example = self._draw_example(key.place, augment, generator)
+        if not augment.mixup:
+            return example
+        partner, weight = draw_mix(augment, generator, num_clips=len(self))
+        return Mixture(example, self._draw_example(partner, augment, generator), weight)
+
+    def _draw_example(
+        self, place: int, augment: AugmentParams, generator: torch.Generator
+    ) -> Example:
+        clip = self._cut(place, generator)
+        return Example(clip, self._target(place), draw(augment, generator))
+
+    def _target(self, place: int) -> int:
+        return self._class_index[self._side.rows[place].label]
+
+    def _cut(self, place: int, generator: torch.Generator | None) -> Tensor:
+        """The window (T, H, W, C) of a clip: a view, nothing is copied."""
+        clip = self._held[place] if place in self._held else self._load(place)
+        frames, size = self._geometry.num_frames, self._geometry.size_px
+        starts, corners = window_starts(len(clip), frames), crop_corners(self._geometry)
+        if generator is None:
+            start, top = middle_start(len(clip), frames), middle_crop(self._geometry)
+            left = top
+        else:
+            start, top, left = (_choose(range_, generator) for range_ in (starts, corners, corners))
+        return clip[start : start + frames, top : top + size, left : left + size]
+
+    def _load(self, place: int) -> Tensor:
+        """All that was packed of a clip (T, H, W, C), mapped from the disk."""
+        row = self._side.rows[place]
+        clip = load_clip(
+            self._side.path(row), num_frames=row.packed_frames, size_px=packed_px(self._geometry)
+        )
+        # (C, T, H, W) as stored in (T, H, W, C): so the view is contiguous and costs nothing.
+        return clip.permute(1, 2, 3, 0)
+
+
+def _choose(places: range, generator: torch.Generator) -> int:
+    # Drawn for one place too: more room must not change what is drawn afterwards.
+    return places[int(torch.randint(len(places), (), generator=generator))]
 
 
 def _check_lengths(side: PackedSide, geometry: ClipGeometry) -> None:
@@ -76,23 +180,126 @@ def _check_lengths(side: PackedSide, geometry: ClipGeometry) -> None:
         )
 
 
-def make_loader(
-    clips: PackedClips, *, batch_size: int, shuffle_with: torch.Generator | None = None
-) -> DataLoader[Batch]:
-    """Load clips in batches, the last one as small as it comes; shuffled when given a generator."""
-    loader = DataLoader(
-        clips,
-        batch_size=batch_size,
-        shuffle=shuffle_with is not None,
-        generator=shuffle_with,
-        collate_fn=collate,
-    )
-    # torch types a loader by the items of its data set; what comes out is what `collate` makes.
-    return cast("DataLoader[Batch]", loader)
+class ClipBatches:
+    """All clips of a data set in batches, the last one as small as it comes.
+
+    In training (`shuffle_seed`) the order is another one in each epoch. Each process of a team gets
+    its share of every batch, which may be empty for a small last one.
+
+    Args:
+        loaders: processes that read ahead; 0 reads in this one, in between.
+        pin_memory: put batches where CUDA can fetch them while it works.
+    """
+
+    def __init__(
+        self,
+        clips: PackedClips,
+        *,
+        batch_size: int,
+        team: Team,
+        shuffle_seed: int | None = None,
+        loaders: int = 0,
+        pin_memory: bool = False,
+    ) -> None:
+        self.num_clips = len(clips)
+        self._plan = _Plan(len(clips), batch_size, shuffle_seed, team)
+        self._loader = DataLoader(
+            clips,
+            batch_sampler=self._plan,
+            num_workers=loaders,
+            persistent_workers=loaders > 0,
+            pin_memory=pin_memory,
+            collate_fn=collate,
+        )
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def of_epoch(self, epoch: int) -> Iterator[Batch]:
+        """Load the batches of an epoch, this process's share of each.
+
+        Raises:
+            InputError: a clip cannot be read, or a loader process has died.
+        """
+        self._plan.epoch = epoch
+        for batch, size in zip(self._loaded(), self._plan.sizes(), strict=True):
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch._replace(whole_size=size)
+
+    def _loaded(self) -> Iterator[Batch | InputError]:
+        try:
+            yield from self._loader
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # Its end is noticed by torch, or before that by a pipe that it no longer reads.
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
+                raise
+            raise InputError(
+                LOADERS_VARIABLE,
+                "a process that loads clips has died",
+                found=" ".join(str(error).split())[:200],
+                remedy=f"free memory, or set {LOADERS_VARIABLE}=0; then run it again",
+            ) from None
 
 
-def collate(items: Sequence[tuple[Tensor, int]]) -> Batch:
+class _Plan:
+    """Which clips are in which batch: for a `DataLoader`, this process's share of each batch."""
+
+    def __init__(
+        self, num_clips: int, batch_size: int, shuffle_seed: int | None, team: Team
+    ) -> None:
+        self.epoch = 0
+        self._num_clips = num_clips
+        self._batch_size = batch_size
+        self._shuffle_seed = shuffle_seed
+        self._team = team
+
+    def __len__(self) -> int:
+        return math.ceil(self._num_clips / self._batch_size)
+
+    def __iter__(self) -> Iterator[list[ClipKey]]:
+        order = self._order()
+        for start in range(0, self._num_clips, self._batch_size):
+            places = self._team.share(order[start : start + self._batch_size])
+            yield [ClipKey(place, self.epoch) for place in places]
+
+    def sizes(self) -> Iterator[int]:
+        """How many clips each batch has, over all processes."""
+        for start in range(0, self._num_clips, self._batch_size):
+            yield min(self._batch_size, self._num_clips - start)
+
+    def _order(self) -> list[int]:
+        if self._shuffle_seed is None:
+            return list(range(self._num_clips))
+        generator = derive_generator("order", self._shuffle_seed, self.epoch)
+        order: list[int] = torch.randperm(self._num_clips, generator=generator).tolist()
+        return order
+
+
+def collate(items: Sequence[Example | Mixture | InputError]) -> Batch | InputError:
     """Stack clips (T, H, W, C) into one batch (N, C, T, H, W) in channels-last memory."""
-    clips_nthwc = torch.stack([clip for clip, _ in items])
-    targets = torch.tensor([target for _, target in items])
-    return Batch(clips_nthwc.permute(0, 4, 1, 2, 3), targets)
+    for item in items:
+        if isinstance(item, InputError):
+            return item
+    mixtures = [item for item in items if isinstance(item, Mixture)]
+    if not mixtures:
+        return _stack([item for item in items if isinstance(item, Example)])
+    batch = _stack([mixture.example for mixture in mixtures])
+    return batch._replace(
+        partners=_stack([mixture.partner for mixture in mixtures]),
+        weights=torch.tensor([mixture.weight for mixture in mixtures]),
+    )
+
+
+def _stack(examples: Sequence[Example]) -> Batch:
+    if not examples:  # this process's share of a small last batch
+        return Batch(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.long), _NONE)
+    clips_nthwc = torch.stack([example.clip for example in examples])
+    return Batch(
+        clips_nthwc.permute(0, 4, 1, 2, 3),
+        torch.tensor([example.target for example in examples]),
+        torch.stack([example.draws for example in examples]),
+    )
+
+
+_NONE = torch.empty(0)

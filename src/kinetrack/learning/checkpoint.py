@@ -7,14 +7,16 @@ from typing import Literal
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError
 from torch import nn
 
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file, write_json
+from kinetrack.learning.inputs import ClipInput
 from kinetrack.learning.models import ModelName, build_model
+from kinetrack.learning.training import Precision
 
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "model.json"
@@ -27,19 +29,30 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: Literal[2] = 2
+    format: Literal[3] = 3
     model: ModelName
     labels: list[str]
     """Class names, in the order of the logits."""
     clip: ClipGeometry
-    divide_by: Literal[255] = 255
-    """Bytes become values in [0, 1]; there is no other normalisation."""
+    input: ClipInput
+    """What is done to the bytes of a clip, which are divided by 255 first."""
     parameters: PositiveInt
     gflop_per_clip: float
     """Forward pass of one clip, a multiplication and an addition counted as two."""
+    precision: Precision
+    """Of the training; predictions are made in fp32."""
     micro_batch: PositiveInt
+    """As asked for; halved `halvings` times where the memory did not suffice."""
+    halvings: NonNegativeInt = 0
+    """Above 0, another machine need not come to the same bytes."""
     threads: PositiveInt
     """On a CPU another number gives other last bits."""
+    processes: PositiveInt = 1
+    """That trained together; another number gives other last bits."""
+    started_from_sha256: str = ""
+    """Of the file with the first weights; empty for fresh ones."""
+    epoch: NonNegativeInt = 0
+    """After which the weights were taken."""
     split_fingerprint: str
     """Of the packed clips: that of `split.json`, where none was too short and dropped."""
     trained_sha256: str
@@ -96,8 +109,12 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:
-    """Store the weights of 3D convolutions channels last, as the clips are."""
-    return model.to(memory_format=torch.channels_last_3d)
+    """Store the weights of 2D and 3D convolutions channels last, as the clips are."""
+    layouts = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for weights in model.parameters():
+        if weights.ndim in layouts:
+            weights.data = weights.data.to(memory_format=layouts[weights.ndim])
+    return model
 
 
 def read_card(folder: Path) -> ModelCard:

@@ -1,7 +1,11 @@
-"""Memory of the training process."""
+"""Memory of the training process, and what to do where it does not suffice."""
 
 import ctypes
 import sys
+
+import torch
+
+from kinetrack.errors import InputError
 
 # From <malloc.h>.
 _M_TRIM_THRESHOLD = -1
@@ -21,3 +25,34 @@ def reuse_heap() -> None:
     if mallopt is not None:
         mallopt(_M_MMAP_MAX, 0)
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
+
+
+class MicroBatch:
+    """How many clips go through the network at once; halved when the memory does not suffice."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.halvings = 0
+
+    def halve(self) -> None:
+        """Go on with half as many, and say so.
+
+        Raises:
+            InputError: it is one clip already.
+        """
+        if self.size == 1:
+            raise InputError(
+                "params.yaml",
+                "the memory does not suffice for a single clip",
+                remedy="take a smaller model, pack.size_px or pack.num_frames",
+            )
+        self.size //= 2
+        self.halvings += 1
+        sys.stderr.write(f"out of memory: going on with micro-batches of {self.size} clips\n")
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error of torch says that a device, or the CPU, has no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,21 +1,28 @@
-"""The training loop: epochs over packed clips, one optimiser step a batch."""
+"""One epoch of training and one evaluation: batches in, steps of the optimiser and scores out."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import LRScheduler
 
 from kinetrack.errors import InputError
+from kinetrack.learning.augment import AugmentParams, augment, mix
 from kinetrack.learning.batches import Batch
+from kinetrack.learning.inputs import ClipInput, normalise, to_input, to_values
+from kinetrack.learning.memory import MicroBatch, is_out_of_memory
+from kinetrack.learning.processes import Team
 
-Schedule = Literal["constant", "cosine"]
+Precision = Literal["fp32", "bf16"]
+
+
+class NotFiniteError(InputError):
+    """A loss or a gradient is infinite or no number; the step that would follow was not taken."""
 
 
 class Score(NamedTuple):
@@ -26,164 +33,263 @@ class Score(NamedTuple):
     num_clips: int
 
 
-class Epoch(NamedTuple):
-    """One epoch: the score of every side that was looked at, and how long its training took."""
+class Recipe(NamedTuple):
+    """How a batch becomes a step of the optimiser.
 
-    number: int
-    scores: dict[str, Score]
-    train_seconds: float
-
-    def metrics(self) -> dict[str, float]:
-        """Figures named as `train/loss`, `val/accuracy`, the speed of training included."""
-        named = {}
-        for side, score in self.scores.items():
-            named[f"{side}/loss"] = score.loss
-            named[f"{side}/accuracy"] = score.accuracy
-        named["train/seconds"] = self.train_seconds
-        named["train/clips_per_s"] = self.scores["train"].num_clips / self.train_seconds
-        return named
-
-
-def fit(
-    model: nn.Module,
-    train: DataLoader[Batch],
-    *,
-    watch: dict[str, DataLoader[Batch]],
-    optimiser: Optimizer,
-    schedule: Schedule,
-    epochs: int,
-    micro_batch: int,
-    device: torch.device,
-    on_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    """Train for some epochs; after each one, score the sides of `watch` and call `on_epoch`.
-
-    Raises:
-        InputError: a loss or a gradient is not finite.
+    `class_weights` (K,) has a mean of 1 over the training clips; `clip_gradient` is the longest
+    gradient (its Euclidean norm).
     """
-    scheduler = make_scheduler(optimiser, schedule, epochs=epochs)
-    history = []
-    for number in range(1, epochs + 1):
-        start = time.perf_counter()
-        scores = {"train": train_one_epoch(model, train, optimiser, micro_batch, device)}
-        seconds = time.perf_counter() - start
-        for side, loader in watch.items():
-            scores[side] = score(model, loader, micro_batch=micro_batch, device=device)
-            _check_finite(scores[side].loss, f"{side} loss")
-        scheduler.step()
-        history.append(Epoch(number, scores, seconds))
-        on_epoch(history[-1])
-    return history
+
+    input: ClipInput
+    augment: AugmentParams | None = None
+    precision: Precision = "fp32"
+    label_smoothing: float = 0.0
+    class_weights: Tensor | None = None
+    clip_gradient: float | None = None
 
 
-def make_scheduler(optimiser: Optimizer, schedule: Schedule, *, epochs: int) -> LRScheduler:
-    """Follow a learning rate over the epochs, one step an epoch.
+class Pass(NamedTuple):
+    """One pass over the training clips; of its seconds, `load_s` went into waiting for clips."""
 
-    "cosine" falls from the optimiser's rate along half a cosine towards 0 (Loshchilov and Hutter
-    2017, without restarts).
-    """
-    match schedule:
-        case "constant":
-            return ConstantLR(optimiser, factor=1.0)
-        case "cosine":
-            return CosineAnnealingLR(optimiser, T_max=epochs)
+    score: Score
+    seconds: float
+    load_s: float
 
 
 def train_one_epoch(
     model: nn.Module,
-    loader: DataLoader[Batch],
+    batches: Iterable[Batch],
     optimiser: Optimizer,
-    micro_batch: int,
+    scheduler: LRScheduler,
+    *,
+    recipe: Recipe,
+    micro: MicroBatch,
     device: torch.device,
-) -> Score:
+    team: Team,
+) -> Pass:
     """Take one optimiser step a batch; the score is that of the clips as they were trained on.
 
-    A batch goes through the network in parts of `micro_batch` clips, their gradients summed: the
+    A batch goes through the network in parts of `micro.size` clips, their gradients summed: the
     gradient of the whole batch with the memory of a part (for networks without batch norm; with
-    it, statistics are those of a part).
+    it, statistics are those of a part). A device without memory for a part gets smaller ones.
 
     Raises:
-        InputError: loss or gradient is not finite; the step that would follow is not taken.
+        NotFiniteError: a loss or a gradient is not finite.
+        InputError: a clip cannot be read, or the memory does not suffice for a single one.
     """
     model.train()
-    total = _Sums()
-    for batch in loader:
-        optimiser.zero_grad(set_to_none=True)
-        for clips, targets in _parts(batch, micro_batch, device):
-            logits = model(clips)
-            # The loss of the lecture: log-softmax and negative log-likelihood, averaged.
-            loss = F.cross_entropy(logits, targets, reduction="sum")
-            torch.autograd.backward(loss / len(batch.targets))
-            total = total.add(loss.detach(), logits.detach(), targets)
-        _check_finite(total.loss, "training loss")
-        _check_finite(_gradient_norm(model), "gradient")
+    weights = [values for values in model.parameters() if values.requires_grad]
+    total, start_s, waits = _Sums(), time.perf_counter(), _Waits()
+    for batch in waits.of(batches):
+        sums = _add_gradients_or_shrink(model, batch, recipe, micro, device)
+        team.add_up_gradients(weights)
+        sums = _Sums(*team.add_up(sums))
+        check_finite(sums.loss, "training loss")
+        _limit_gradient(weights, recipe.clip_gradient)
         optimiser.step()
-    return total.score()
+        scheduler.step()
+        total = total.add(sums)
+    return Pass(total.score(), time.perf_counter() - start_s, waits.seconds)
 
 
-@torch.inference_mode()
+def _add_gradients_or_shrink(
+    model: nn.Module,
+    batch: Batch,
+    recipe: Recipe,
+    micro: MicroBatch,
+    device: torch.device,
+) -> "_Sums":
+    """Compute the gradient of a batch; again in smaller parts where memory runs out."""
+    while True:
+        model.zero_grad(set_to_none=True)
+        try:
+            return _add_gradients(model, batch, recipe, micro.size, device)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        # Outside of the handler: what the error holds must be free before the next attempt.
+        micro.halve()
+
+
+def _add_gradients(
+    model: nn.Module, batch: Batch, recipe: Recipe, size: int, device: torch.device
+) -> "_Sums":
+    tally = _Tally(device)
+    for part in batch.split(size):
+        targets = part.targets.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            logits = model(_prepare(part, recipe, device))
+        loss = _objective(logits.float(), targets, part, recipe)
+        torch.autograd.backward(loss / batch.whole_size)
+        tally.add(loss.detach(), logits.detach(), targets)
+    return tally.sums()
+
+
+def _prepare(part: Batch, recipe: Recipe, device: torch.device) -> Tensor:
+    """What the network is fed: values (N, C, T, H, W), augmented, mixed and normalised."""
+    values = _augmented(part, recipe, device)
+    if part.partners is not None and part.weights is not None:
+        values = mix(values, _augmented(part.partners, recipe, device), part.weights.to(device))
+    return normalise(values, recipe.input)
+
+
+def _augmented(part: Batch, recipe: Recipe, device: torch.device) -> Tensor:
+    values = to_values(part.clips, device)
+    return values if recipe.augment is None else augment(values, part.draws, recipe.augment)
+
+
+def _objective(logits: Tensor, targets: Tensor, part: Batch, recipe: Recipe) -> Tensor:
+    """The loss that is minimised, summed over the clips.
+
+    Without the extras it is that of the lecture: log-softmax and negative log-likelihood.
+    """
+    losses = _losses(logits, targets, recipe)
+    if part.partners is not None and part.weights is not None:
+        weights = part.weights.to(logits)
+        others = _losses(logits, part.partners.targets.to(targets.device), recipe)
+        losses = weights * losses + (1 - weights) * others
+    return losses.sum()
+
+
+def _losses(logits: Tensor, targets: Tensor, recipe: Recipe) -> Tensor:
+    losses = F.cross_entropy(
+        logits, targets, reduction="none", label_smoothing=recipe.label_smoothing
+    )
+    if recipe.class_weights is not None:
+        losses = losses * recipe.class_weights.to(logits)[targets]
+    return losses
+
+
+def _limit_gradient(weights: Sequence[Tensor], longest: float | None) -> None:
+    gradients = [values.grad for values in weights if values.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    check_finite(float(norm), "gradient")
+    if longest is not None:
+        torch.nn.utils.clip_grads_with_norm_(weights, longest, norm)
+
+
 def score(
-    model: nn.Module, loader: DataLoader[Batch], *, micro_batch: int, device: torch.device
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    recipe: Recipe,
+    micro: MicroBatch,
+    device: torch.device,
+    team: Team,
 ) -> Score:
-    """Score a model on every clip of a loader, without changing it."""
-    model.eval()
-    total = _Sums()
-    for batch in loader:
-        for clips, targets in _parts(batch, micro_batch, device):
-            logits = model(clips)
-            loss = F.cross_entropy(logits, targets, reduction="sum")
-            total = total.add(loss, logits, targets)
-    return total.score()
+    """Score a model on every clip of some batches, without changing it.
+
+    The loss is the plain cross-entropy, whatever extras training uses.
+    """
+    tally = _Tally(device)
+    for logits, targets in _answers(model, batches, recipe, micro, device):
+        tally.add(F.cross_entropy(logits, targets, reduction="sum"), logits, targets)
+    return _Sums(*team.add_up(tally.sums())).score()
+
+
+def predict_probabilities(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    *,
+    recipe: Recipe,
+    micro: MicroBatch,
+    device: torch.device,
+) -> Tensor:
+    """Class probabilities (N, K) float64 on the CPU, in the order of the clips."""
+    answers = _answers(model, batches, recipe, micro, device)
+    return torch.cat([F.softmax(logits.cpu().double(), dim=1) for logits, _ in answers])
 
 
 @torch.inference_mode()
-def predict_probabilities(
-    model: nn.Module, loader: DataLoader[Batch], *, micro_batch: int, device: torch.device
-) -> Tensor:
-    """Class probabilities (N, K) float64 on the CPU, in the order of the loader."""
+def _answers(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    recipe: Recipe,
+    micro: MicroBatch,
+    device: torch.device,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Logits (N, K) float32 and class indices (N,) of each batch."""
     model.eval()
-    parts = (model(clips) for batch in loader for clips, _ in _parts(batch, micro_batch, device))
-    return torch.cat([F.softmax(logits.cpu().double(), dim=1) for logits in parts])
+    for batch in batches:
+        parts = _answers_or_shrink(model, batch, recipe, micro, device)
+        if parts:
+            yield torch.cat(parts), batch.targets.to(device)
 
 
-def to_input(clips: Tensor, device: torch.device) -> Tensor:
-    """Bytes uint8 (N, C, T, H, W) to values in [0, 1] on the device, in channels-last memory."""
-    on_device = clips.to(device, non_blocking=True)
-    return on_device.to(torch.float32, memory_format=torch.channels_last_3d).div_(255)
-
-
-def _parts(batch: Batch, micro_batch: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
-    for clips, targets in zip(
-        torch.split(batch.clips, micro_batch), torch.split(batch.targets, micro_batch), strict=True
-    ):
-        yield to_input(clips, device), targets.to(device)
+def _answers_or_shrink(
+    model: nn.Module, batch: Batch, recipe: Recipe, micro: MicroBatch, device: torch.device
+) -> list[Tensor]:
+    while True:
+        try:
+            with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+                return [
+                    model(to_input(part.clips, device, recipe.input)).float()
+                    for part in batch.split(micro.size)
+                ]
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        micro.halve()
 
 
 class _Sums(NamedTuple):
     """Sums over clips, divided once at the end."""
 
     loss: float = 0.0
-    right: int = 0
-    num_clips: int = 0
+    right: float = 0
+    num_clips: float = 0
 
-    def add(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> "_Sums":
-        right = int((logits.argmax(dim=1) == targets).sum())
-        return _Sums(self.loss + float(loss_sum), self.right + right, self.num_clips + len(targets))
+    def add(self, other: "_Sums") -> "_Sums":
+        return _Sums(*(one + another for one, another in zip(self, other, strict=True)))
 
     def score(self) -> Score:
-        return Score(self.loss / self.num_clips, self.right / self.num_clips, self.num_clips)
+        return Score(self.loss / self.num_clips, self.right / self.num_clips, int(self.num_clips))
 
 
-def _gradient_norm(model: nn.Module) -> float:
-    gradients = [weights.grad for weights in model.parameters() if weights.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+class _Tally:
+    """Sums on the device: fetched once, since each look would make a GPU wait."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._sums = torch.zeros(2, dtype=torch.float64, device=device)
+        self._num_clips = 0
+
+    def add(self, loss_sum: Tensor, logits: Tensor, targets: Tensor) -> None:
+        right = (logits.argmax(dim=1) == targets).sum()
+        self._sums = self._sums + torch.stack([loss_sum.double(), right.double()])
+        self._num_clips += len(targets)
+
+    def sums(self) -> _Sums:
+        loss, right = self._sums.tolist()
+        return _Sums(loss, right, self._num_clips)
 
 
-def _check_finite(value: float, name: str) -> None:
+class _Waits:
+    """Counts the seconds until each batch is there."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def of(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        source = iter(batches)
+        while True:
+            start_s = time.perf_counter()
+            batch = next(source, None)
+            self.seconds += time.perf_counter() - start_s
+            if batch is None:
+                return
+            yield batch
+
+
+def check_finite(value: float, name: str) -> None:
+    """Refuse to go on with a loss or a gradient that is infinite or no number.
+
+    Raises:
+        NotFiniteError: so it is.
+    """
     if not math.isfinite(value):
-        raise InputError(
+        raise NotFiniteError(
             "params.yaml",
             f"the {name} is no longer finite",
             found=value,
-            remedy="lower train.learning_rate",
+            remedy="lower train.learning_rate, or set train.clip_gradient",
         )

@@ -22,19 +22,36 @@ def run(stage: str) -> None:
     app.command()(module.main)
     # As Ctrl-C: what is half-written is removed, and the MLflow run ends as KILLED.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
-    _end_with_dvc()
+    _end_with_those_above()
     try:
         _require_own_code()
         app()
     except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
+        _tell(error)
         sys.exit(EXIT_BAD_INPUT)
 
 
-def _end_with_dvc() -> None:
-    """Under DVC, end when it was killed: the next run would meet a stage that still writes."""
-    if dvc := _find_dvc():
-        threading.Thread(target=_end_after, args=(dvc,), daemon=True).start()
+def _tell(error: InputError) -> None:
+    if _in_team():
+        # Of several processes, each may say the same: their launcher prints the first cause.
+        from torch.distributed.elastic.multiprocessing.errors import ErrorHandler
+
+        ErrorHandler().record_exception(error)
+    else:
+        sys.stderr.write(f"error: {error}\n")
+
+
+def _in_team() -> bool:
+    """Whether torch's launcher has started this process."""
+    return "TORCHELASTIC_ERROR_FILE" in os.environ
+
+
+def _end_with_those_above() -> None:
+    """End when DVC or the launcher was killed: the next run would meet one that still writes."""
+    above = [_find_dvc(), psutil.Process().parent() if _in_team() else None]
+    for process in above:
+        if process:
+            threading.Thread(target=_end_after, args=(process,), daemon=True).start()
 
 
 def _find_dvc() -> psutil.Process | None:

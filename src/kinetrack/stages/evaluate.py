@@ -14,11 +14,12 @@ from kinetrack.data.index import TensorsRow
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, write_csv, write_json
-from kinetrack.learning.batches import PackedClips, make_loader
+from kinetrack.learning.batches import ClipBatches, PackedClips
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
-from kinetrack.learning.memory import reuse_heap
-from kinetrack.learning.training import predict_probabilities
+from kinetrack.learning.memory import MicroBatch, reuse_heap
+from kinetrack.learning.processes import alone
+from kinetrack.learning.training import Recipe, predict_probabilities
 from kinetrack.params import Section, load_section
 from kinetrack.stages.door import run
 from kinetrack.using.evaluation import (
@@ -66,9 +67,13 @@ def evaluate_model(
     reuse_heap()
     make_repeatable(seed=0, threads=card.threads)
     clips = PackedClips(side, labels=card.labels, geometry=card.clip)
-    loader = make_loader(clips, batch_size=card.micro_batch)
+    batches = ClipBatches(clips, batch_size=card.micro_batch, team=alone(device))
     probabilities = predict_probabilities(
-        model.to(device), loader, micro_batch=card.micro_batch, device=device
+        model.to(device),
+        batches.of_epoch(0),
+        recipe=Recipe(input=card.input),
+        micro=MicroBatch(card.micro_batch),
+        device=device,
     )
     targets = np.array([card.labels.index(row.label) for row in side.rows])
     return _report(

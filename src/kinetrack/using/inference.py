@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinetrack.learning.checkpoint import ModelCard, load_model
-from kinetrack.learning.training import to_input
+from kinetrack.learning.inputs import to_input
 
 
 class Recogniser:
@@ -46,7 +46,8 @@ class Recogniser:
             raise ValueError(f"clips {clips.dtype} {clips.shape}, expected uint8 (N, {shape})")
         # torch warns of memory that it must not write to, and knows no negative strides.
         writable = np.require(clips, requirements=["C", "W"])
-        logits = self._model(to_input(torch.from_numpy(writable), torch.device("cpu")))
+        values = to_input(torch.from_numpy(writable), torch.device("cpu"), self.card.input)
+        logits = self._model(values)
         probabilities: NDArray[np.float32] = F.softmax(logits, dim=1).numpy()
         return probabilities
 
