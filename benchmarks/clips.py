@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
@@ -15,6 +16,7 @@ from benchmarks.scratch import Scratch
 from kinetrack.errors import InputError
 
 VARIABLE = "KINETRACK_REAL_VIDEOS"
+Clip = TypeVar("Clip")
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -46,10 +48,10 @@ def make_sample(folder: Path) -> Path:
     return scratch.folder / "data/videos/sample"
 
 
-def spread(videos: Sequence[Path], count: int) -> list[Path]:
+def spread(clips: Sequence[Clip], count: int) -> list[Clip]:
     """At most `count` of the clips, evenly from the whole list, so of all classes."""
-    count = min(count, len(videos))
-    return [videos[place * len(videos) // count] for place in range(count)]
+    count = min(count, len(clips))
+    return [clips[place * len(clips) // count] for place in range(count)]
 
 
 def copy_in(videos: Iterable[Path], target: Path) -> None:

@@ -2,6 +2,7 @@
 
 Each part compares two ways of doing the same thing within one run, since the speed of a machine
 changes from hour to hour. Figures go to reports/bench.json; those of parts that do not run stay.
+`train_steps` runs when it is asked for by name only.
 """
 
 import os
@@ -14,14 +15,26 @@ from typing import Annotated, Literal, get_args
 import typer
 from rich.console import Console
 
-from benchmarks import added_clip, memory, nothing_to_do, preprocess, rows, workers
+from benchmarks import (
+    added_clip,
+    memory,
+    nothing_to_do,
+    preprocess,
+    rows,
+    training,
+    training_steps,
+    workers,
+)
 from benchmarks.clips import VARIABLE, find_videos
 from benchmarks.figures import Findings, describe_run, flatten, merge_figures, show
 from benchmarks.scratch import ROOT
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
 
-Part = Literal["preprocess", "workers", "memory", "added_clip", "noop", "rows"]
+Part = Literal[
+    "preprocess", "workers", "memory", "added_clip", "train", "noop", "rows", "train_steps"
+]
 PARTS: tuple[Part, ...] = get_args(Part)
+BY_NAME_ONLY: tuple[Part, ...] = ("train_steps",)
 OUTPUT = ROOT / "reports/bench.json"
 # Those that run on the clips; the others make what they need.
 _ON_CLIPS: dict[Part, Callable[[list[Path], Path], Findings]] = {
@@ -29,10 +42,12 @@ _ON_CLIPS: dict[Part, Callable[[list[Path], Path], Findings]] = {
     "workers": workers.run,
     "memory": memory.run,
     "added_clip": added_clip.run,
+    "train": training.run,
 }
 _ON_THEIR_OWN: dict[Part, Callable[[Path], Findings]] = {
     "noop": nothing_to_do.run,
     "rows": rows.run,
+    "train_steps": training_steps.run,
 }
 
 
@@ -67,7 +82,10 @@ def _name_data(part: Part, videos: list[Path]) -> str:
 
 def main(
     parts: Annotated[
-        list[str] | None, typer.Argument(help=f"Some of: {', '.join(PARTS)}. By default all.")
+        list[str] | None,
+        typer.Argument(
+            help=f"Some of: {', '.join(PARTS)}. By default all but {', '.join(BY_NAME_ONLY)}."
+        ),
     ] = None,
 ) -> None:
     """Compare the lecture's way and Kinetrack's; write reports/bench.json."""
@@ -83,7 +101,8 @@ def _check_parts(wanted: list[str] | None) -> list[Part]:
     unknown = sorted(set(wanted or ()) - set(PARTS))
     if unknown:
         raise InputError("PARTS", "names no part", found=unknown[0], expected=", ".join(PARTS))
-    return [part for part in PARTS if not wanted or part in wanted]
+    by_default = [part for part in PARTS if part not in BY_NAME_ONLY]
+    return [part for part in PARTS if part in wanted] if wanted else by_default
 
 
 if __name__ == "__main__":

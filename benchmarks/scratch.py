@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ VIDEOS = Path("data/videos", DATASET)
 FRAMES = Path("data/frames", DATASET)
 TENSORS = Path("data/tensors", DATASET)
 SPLIT = Path("data/splits/split.json")
+MODEL = Path("data/model")
+TRAIN_REPORTS = Path("reports/train")
 _COPIED = (
     "src",
     "presets",
@@ -47,10 +50,16 @@ class Scratch:
             params[name] = {**params[name], **value} if isinstance(value, dict) else value
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
-    def stage(self, name: str, *paths: Path, workers: int | None = None) -> Cost:
+    def stage(
+        self,
+        name: str,
+        *paths: Path,
+        workers: int | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Cost:
         """Run one stage command, as dvc.yaml does; by default with a worker for each core."""
         command: list[str | Path] = [sys.executable, "-m", f"kinetrack.stages.{name}", *paths]
-        environ = {**_environment(), "PYTHONPATH": "src"}
+        environ = {**_environment(), "PYTHONPATH": "src", **(environ or {})}
         if workers:
             environ["KINETRACK_WORKERS"] = str(workers)
         return measure(command, folder=self.folder, environ=environ)
@@ -67,6 +76,16 @@ class Scratch:
     def tensors(self, *, workers: int | None = None) -> Cost:
         """Run the stage `tensors`."""
         return self.stage("tensors", FRAMES, SPLIT, TENSORS, workers=workers)
+
+    def train(self, *, processes: int = 1) -> Cost:
+        """Run the stage `train` on the CPU, with some processes that share its threads."""
+        return self.stage(
+            "train",
+            TENSORS,
+            MODEL,
+            TRAIN_REPORTS,
+            environ={"KINETRACK_DEVICE": "cpu", "KINETRACK_PROCESSES": str(processes)},
+        )
 
     def forget(self) -> None:
         """Remove what the stages made and remember: they start from nothing again."""
