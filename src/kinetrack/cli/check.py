@@ -21,9 +21,10 @@ from kinetrack.data.sampling import (
 from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
 from kinetrack.learning.augment import AugmentParams
-from kinetrack.learning.device import choose_device
+from kinetrack.learning.device import choose_device, count_loaders
 from kinetrack.learning.inputs import ClipInput
 from kinetrack.learning.models import build_model
+from kinetrack.learning.processes import wanted_processes
 from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
 from kinetrack.splitting.coverage import find_absent
@@ -33,6 +34,7 @@ from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
 from kinetrack.stages.split import SplitParams, plan_split
 from kinetrack.stages.train import ModelParams, TrainParams
+from kinetrack.stages.train_start import check_start
 from kinetrack.tracking.artifacts import find_root
 from kinetrack.tracking.store import check_database, database_path, named_tracking_uri
 
@@ -88,10 +90,17 @@ def _check_contradictions(params: AllParams) -> None:
             num_frames=params.pack.num_frames,
             size_px=params.pack.size_px,
         )
+    check_start(
+        params.model.name,
+        weights=params.model.weights,
+        weights_sha256=params.model.weights_sha256,
+        init_from=params.train.init_from,
+    )
 
 
 def _check_machine() -> None:
-    choose_device()
+    count_loaders(choose_device())
+    wanted_processes()
     count_workers()
     if named_tracking_uri() is None:
         check_database(database_path(find_root()))

@@ -7,9 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from kinetrack.errors import InputError
-from kinetrack.learning.checkpoint import load_model
+from kinetrack.learning.checkpoint import ModelCard, load_model, read_card
 from kinetrack.learning.models import NETWORKS, ModelName
-from kinetrack.learning.models.pretrained import load_pretrained
+from kinetrack.learning.models.pretrained import check_pretrained, load_pretrained
 
 _IN_MLFLOW = ("run:", "runs:/", "models:/")
 
@@ -31,10 +31,7 @@ def start_weights(
     Raises:
         InputError: both are asked for, they cannot be had, or do not fit the network.
     """
-    if weights and init_from:
-        raise InputError(
-            "params.yaml", "model.weights and train.init_from are both set", expected="one of them"
-        )
+    check_start(name, weights=weights, weights_sha256=weights_sha256, init_from=init_from)
     if weights:
         return load_pretrained(model, name, weights=weights, sha256=weights_sha256)
     if init_from is None:
@@ -49,9 +46,26 @@ def start_weights(
         return _copy_weights(model, name, folder, labels=labels)
 
 
-def _copy_weights(model: nn.Module, name: ModelName, folder: Path, *, labels: Sequence[str]) -> str:
-    """Copy all weights, but those of the head where the classes are others."""
-    other, card = load_model(folder)
+def check_start(
+    name: ModelName, *, weights: str | None, weights_sha256: str | None, init_from: str | None
+) -> None:
+    """Refuse first weights that cannot be had, as far as that shows without loading them.
+
+    Raises:
+        InputError: both kinds are asked for, there is no such file or folder, or it is of another
+            network.
+    """
+    if weights and init_from:
+        raise InputError(
+            "params.yaml", "model.weights and train.init_from are both set", expected="one of them"
+        )
+    if weights:
+        check_pretrained(name, weights=weights, sha256=weights_sha256)
+    if init_from and not init_from.startswith(_IN_MLFLOW):
+        _check_network(Path(init_from), read_card(Path(init_from)), name)
+
+
+def _check_network(folder: Path, card: ModelCard, name: ModelName) -> None:
     if card.model != name:
         raise InputError(
             folder,
@@ -60,6 +74,12 @@ def _copy_weights(model: nn.Module, name: ModelName, folder: Path, *, labels: Se
             expected=name,
             remedy="set model.name, or another train.init_from",
         )
+
+
+def _copy_weights(model: nn.Module, name: ModelName, folder: Path, *, labels: Sequence[str]) -> str:
+    """Copy all weights, but those of the head where the classes are others."""
+    other, card = load_model(folder)
+    _check_network(folder, card, name)
     weights = other.state_dict()
     if card.labels != list(labels):
         heads = tuple(f"{head}." for head in NETWORKS[name].heads)

@@ -31,10 +31,9 @@ def load_pretrained(model: nn.Module, name: ModelName, *, weights: str, sha256: 
     Raises:
         InputError: no such weights, no network, another sha256, or a tensor does not fit.
     """
-    if Path(weights).suffix in _SUFFIXES:
+    check_pretrained(name, weights=weights, sha256=sha256)
+    if _is_file_name(weights):
         path = Path(weights)
-        if sha256 is None:
-            raise InputError(_PARAMS, "model.weights is a file, but model.weights_sha256 is null")
         content = _read(path)
     else:
         path = _fetch_published(name, weights)
@@ -44,6 +43,25 @@ def load_pretrained(model: nn.Module, name: ModelName, *, weights: str, sha256: 
         _check_sha256(content, sha256, path)
     _fill(model, name, _parse(content, path), path=path)
     return _sha256(content)
+
+
+def check_pretrained(name: ModelName, *, weights: str, sha256: str | None) -> None:
+    """Refuse what cannot be loaded, without loading or fetching it.
+
+    Raises:
+        InputError: no such file, no checksum for it, or no such published weights.
+    """
+    if not _is_file_name(weights):
+        _find_published(name, weights)
+        return
+    if sha256 is None:
+        raise InputError(_PARAMS, "model.weights is a file, but model.weights_sha256 is null")
+    if not Path(weights).exists():
+        raise InputError(weights, "does not exist", remedy="see model.weights in params.yaml")
+
+
+def _is_file_name(weights: str) -> bool:
+    return Path(weights).suffix in _SUFFIXES
 
 
 def freeze_backbone(model: nn.Module, name: ModelName) -> None:
@@ -79,6 +97,15 @@ def _is_in(part: str, module: str) -> bool:
 
 def _fetch_published(name: ModelName, weights: str) -> Path:
     """Path of published weights in torch's cache, where they are put if they are not there."""
+    url = _find_published(name, weights)
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
+    if not path.exists():
+        _download(url, path, weights=weights)
+    return path
+
+
+def _find_published(name: ModelName, weights: str) -> str:
+    """The URL of published weights."""
     urls = list_published(name)
     if weights not in urls:
         raise InputError(
@@ -87,11 +114,7 @@ def _fetch_published(name: ModelName, weights: str) -> Path:
             found=weights,
             expected=", ".join([*urls, f"a file {' '.join(_SUFFIXES)}"]),
         )
-    url = urls[weights]
-    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2]
-    if not path.exists():
-        _download(url, path, weights=weights)
-    return path
+    return urls[weights]
 
 
 def list_published(name: ModelName) -> dict[str, str]:
