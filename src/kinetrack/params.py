@@ -89,7 +89,9 @@ def _describe(error: ValidationError, section: str) -> str:
         text = f"key {key} is missing"
     else:
         expected = " or ".join(dict.fromkeys(problem["msg"] for problem in same))
-        text = f"{key}: {expected}, found {str(same[0]['input'])[:80]!r}"
+        text = f"{key}: {expected.removeprefix('Value error, ')}"
+        if name is not None:  # else it is of several keys, and the whole section says little
+            text += f", found {str(same[0]['input'])[:80]!r}"
     more = len(problems) - len(same)
     return f"{text} (and {more} more)" if more else text
 

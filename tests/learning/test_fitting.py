@@ -26,14 +26,16 @@ def tensors(tmp_path: Path) -> Path:
     return write_packed(tmp_path)
 
 
-def batches_of(tensors: Path, side: str, *, seed: int | None = None) -> ClipBatches:
+def batches_of(
+    tensors: Path, side: str, *, seed: int | None = None, loaders: int = 0
+) -> ClipBatches:
     clips = PackedClips(
         read_sides(tensors)[side],
         labels=["Jump", "Walk"],
         geometry=GEOMETRY,
         augment=None if seed is None else NO_AUGMENTATION,
     )
-    return ClipBatches(clips, batch_size=4, team=alone(CPU), shuffle_seed=seed)
+    return ClipBatches(clips, batch_size=4, team=alone(CPU), shuffle_seed=seed, loaders=loaders)
 
 
 class DropoutNet(nn.Sequential):
@@ -46,6 +48,7 @@ class DropoutNet(nn.Sequential):
 def fit_net(
     tensors: Path,
     *,
+    loaders: int = 0,
     seed: int = 0,
     watch: tuple[str, ...] = (),
     epochs: int = 3,
@@ -59,7 +62,7 @@ def fit_net(
     progress = Progress(model, optimiser, scheduler, MicroBatch(2))
     fit(
         progress,
-        batches_of(tensors, "train", seed=seed),
+        batches_of(tensors, "train", seed=seed, loaders=loaders),
         watch={side: batches_of(tensors, side) for side in watch},
         recipe=Recipe(PLAIN_INPUT, NO_AUGMENTATION),
         epochs=epochs,
@@ -83,6 +86,15 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(tensors: Path) -> None:
     assert same_weights(first, again)
     assert [epoch.scores for epoch in first.history] == [epoch.scores for epoch in again.history]
     assert not same_weights(first, other)
+
+
+def test_loader_processes_change_nothing(tensors: Path) -> None:
+    """Nor what dropout draws, although a loader of torch would draw a seed from its generator."""
+    assert same_weights(fit_net(tensors), fit_net(tensors, loaders=1))
+
+
+def test_learning_rate_of_an_epoch_is_that_of_its_last_step(tensors: Path) -> None:
+    assert [epoch.learning_rate for epoch in fit_net(tensors).history] == [0.01] * 3
 
 
 def test_watching_sides_does_not_change_the_model(tensors: Path) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from kinetrack.errors import InputError
 from kinetrack.learning.optimising import Schedule, make_optimiser, make_scheduler
 
 EPOCHS, STEPS = 4, 5
@@ -84,6 +85,12 @@ def test_schedule_goes_on_from_its_state(schedule: Schedule, keys: dict[str, int
         optimiser.step()
         scheduler.step()
     assert found == expected
+
+
+def test_one_cycle_needs_two_steps_to_rise() -> None:
+    optimiser = make_optimiser("sgd", nn.Linear(1, 1), learning_rate=0.1)
+    with pytest.raises(InputError, match="one_cycle has too few steps to rise in, found 1"):
+        make_scheduler(optimiser, "one_cycle", epochs=5, steps_per_epoch=1, warmup_epochs=1)
 
 
 def net() -> nn.Sequential:

@@ -3,6 +3,7 @@ import os
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -13,7 +14,12 @@ from kinetrack.errors import InputError
 from kinetrack.learning.fitting import Best, Epoch, Progress
 from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.optimising import OptimiserName, make_optimiser, make_scheduler
-from kinetrack.learning.resume import list_checkpoints, load_checkpoint, save_checkpoint
+from kinetrack.learning.resume import (
+    _checksum,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from kinetrack.learning.training import Score
 
 
@@ -182,6 +188,40 @@ def test_checkpoint_of_another_training_is_left_out(
     assert problem in told[0]
     assert equal(progress, begin())
     assert progress.history == []
+
+
+def forge(path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]) -> None:
+    """Change tensors and state of a checkpoint, and put in the checksum that belongs to them."""
+    tensors = safetensors.torch.load_file(path)
+    with safetensors.safe_open(path, framework="pt") as file:
+        state = json.loads(file.metadata()["state"])
+    change(tensors, state)
+    state["sha256"] = _checksum(tensors)
+    safetensors.torch.save_file(tensors, path, {"state": json.dumps(state)})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda _, state: state.update(history=[{}]),
+        lambda _, state: state.update(micro_batch=0),
+        lambda _, state: state.update(best_epoch=1),
+        lambda _, state: state.update(scalars={"optimiser.99.step": 1.0}),
+        lambda tensors, _: tensors.update({"optimiser.0.exp_avg": torch.zeros(2)}),
+        lambda tensors, _: [tensors.pop(name) for name in list(tensors) if "optimiser" in name],
+    ],
+    ids=["history", "micro_batch", "best", "scalars", "shape", "no memory"],
+)
+def test_forged_checkpoint_is_left_out(
+    tmp_path: Path, change: Callable[[dict[str, Any], dict[str, Any]], None]
+) -> None:
+    forge(save_checkpoint(tmp_path, go_on(begin())), change)
+    progress = begin()
+    found, told = load(tmp_path, progress)
+    assert not found
+    assert len(told) == 1
+    assert progress.history == []
+    assert equal(progress, begin())
 
 
 def test_only_checkpoints_count(tmp_path: Path) -> None:

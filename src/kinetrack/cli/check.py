@@ -38,6 +38,8 @@ from kinetrack.stages.train_start import check_start
 from kinetrack.tracking.artifacts import find_root
 from kinetrack.tracking.store import check_database, database_path, named_tracking_uri
 
+_MODEL = Path("data/model")
+
 
 class AllParams(NamedTuple):
     """The whole of `params.yaml`."""
@@ -89,6 +91,12 @@ def _check_contradictions(params: AllParams) -> None:
             num_classes=2,
             num_frames=params.pack.num_frames,
             size_px=params.pack.size_px,
+        )
+    if params.train.init_from and Path(params.train.init_from).resolve() == _MODEL.resolve():
+        raise InputError(
+            params.train.init_from,
+            "is what the stage train writes: DVC removes it before",
+            remedy="copy it elsewhere, or name its run: train.init_from: run:ID",
         )
     check_start(
         params.model.name,

@@ -1,6 +1,5 @@
 """Batches of packed clips for training and evaluation."""
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -210,6 +209,8 @@ class ClipBatches:
             persistent_workers=loaders > 0,
             pin_memory=pin_memory,
             collate_fn=collate,
+            # Else it would draw a seed from the generator of dropout, and not in every epoch.
+            generator=torch.Generator(),
         )
 
     def __len__(self) -> int:
@@ -255,7 +256,7 @@ class _Plan:
         self._team = team
 
     def __len__(self) -> int:
-        return math.ceil(self._num_clips / self._batch_size)
+        return (self._num_clips + self._batch_size - 1) // self._batch_size
 
     def __iter__(self) -> Iterator[list[ClipKey]]:
         order = self._order()

@@ -69,3 +69,5 @@ def make_repeatable(*, seed: int, threads: int) -> None:
         # Before the first matrix product: cuBLAS reads it once.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(mode=True, warn_only=True)
+        # Else "fp32" convolutions would be made with the ten bits of TF32.
+        torch.backends.cudnn.allow_tf32 = False

@@ -68,6 +68,8 @@ class Progress:
         self.micro = micro
         self.history: list[Epoch] = []
         self.best: Best | None = None
+        self.started_from = ""
+        """Sha256 of the file with the first weights; empty for fresh ones."""
 
 
 def fit(
@@ -138,8 +140,9 @@ def _one_epoch(
             model, batches.of_epoch(number), recipe=recipe, micro=micro, device=device, team=team
         )
         check_finite(scores[side].loss, f"{side} loss")
-    rate = progress.scheduler.get_last_lr()[0]
-    return Epoch(number, scores, float(rate), trained.seconds, trained.load_s)
+    # A process that had to take smaller parts makes the whole training one of its kind.
+    micro.halvings = team.largest(micro.halvings)
+    return Epoch(number, scores, trained.learning_rate, trained.seconds, trained.load_s)
 
 
 def best_epoch(history: list[Epoch]) -> int:

@@ -11,6 +11,13 @@ from kinetrack.errors import InputError
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_MAX = -4
 _NEVER = 2**31 - 1
+# Of torch's allocator on the CPU, of oneDNN, cuBLAS and cuDNN.
+_NO_MEMORY = (
+    "can't allocate memory",
+    "could not create a memory object",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
 
 
 def reuse_heap() -> None:
@@ -55,4 +62,6 @@ class MicroBatch:
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error of torch says that a device, or the CPU, has no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(
+        phrase in str(error) for phrase in _NO_MEMORY
+    )

@@ -14,10 +14,13 @@ from torch.optim.lr_scheduler import (
     StepLR,
 )
 
+from kinetrack.errors import InputError
+
 OptimiserName = Literal["adam", "adamw", "sgd"]
 Schedule = Literal["constant", "cosine", "one_cycle", "step"]
 
 _STEP_FACTOR = 0.1
+_FEWEST_STEPS_UP = 2
 # Warm-up starts at this share of the rate; 0 would waste the first step.
 _WARM_UP_FROM = 0.01
 
@@ -72,9 +75,20 @@ def make_scheduler(
     - "cosine": it falls towards 0 along half a cosine (Loshchilov and Hutter 2017, no restarts).
     - "step": a tenth after every `step_epochs`.
     - "one_cycle": it rises and falls along cosines (Smith and Topin 2018); the warm-up is its rise.
+
+    Raises:
+        InputError: one_cycle with a single step of warm-up.
     """
     warmup, total = warmup_epochs * steps_per_epoch, epochs * steps_per_epoch
     if schedule == "one_cycle":
+        if warmup < _FEWEST_STEPS_UP:
+            raise InputError(
+                "params.yaml",
+                "schedule one_cycle has too few steps to rise in",
+                found=warmup,
+                expected=f"at least {_FEWEST_STEPS_UP}",
+                remedy="raise train.warmup_epochs, or lower train.batch_size",
+            )
         rates = [group["lr"] for group in optimiser.param_groups]
         share = warmup / total
         return OneCycleLR(optimiser, rates, total, pct_start=share, cycle_momentum=False)

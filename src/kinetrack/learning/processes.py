@@ -49,6 +49,34 @@ class Team:
         _sum_over_all(sums)
         return [float(value) for value in sums]
 
+    def largest(self, value: int) -> int:
+        """The largest of the processes' numbers."""
+        if self.size == 1:
+            return value
+        found = torch.tensor(value, device=self._device)
+        _over_all(found, dist.ReduceOp.MAX)
+        return int(found)
+
+    def require_same(self, numbers: Sequence[int]) -> None:
+        """Refuse to go on when the processes do not all have the same numbers.
+
+        Raises:
+            InputError: they differ.
+        """
+        if self.size == 1:
+            return
+        lowest, highest = (
+            torch.tensor(numbers, dtype=torch.int64, device=self._device) for _ in range(2)
+        )
+        _over_all(lowest, dist.ReduceOp.MIN)
+        _over_all(highest, dist.ReduceOp.MAX)
+        if not torch.equal(lowest, highest):
+            raise InputError(
+                PROCESSES_VARIABLE,
+                "the processes do not start from the same state",
+                remedy="have all machines mount the project, its .kinetrack included",
+            )
+
     def add_up_gradients(self, weights: Sequence[Tensor]) -> None:
         """Sum the gradients of weights over the processes; one that has none adds 0."""
         if self.size == 1:
@@ -72,14 +100,14 @@ class Team:
                 _sum_over_all(buffer)
                 buffer.div_(self.size)
 
-    def wait_for_all(self) -> None:
-        """Go on when all have come here."""
-        self.add_up([0.0])
-
 
 def _sum_over_all(values: Tensor) -> None:
+    _over_all(values, dist.ReduceOp.SUM)
+
+
+def _over_all(values: Tensor, operation: dist.ReduceOp.RedOpType) -> None:
     try:
-        dist.all_reduce(values)
+        dist.all_reduce(values, operation)
     except RuntimeError as error:
         raise TeamLostError(
             PROCESSES_VARIABLE,

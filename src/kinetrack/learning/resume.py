@@ -13,9 +13,9 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, ValidationError
 from safetensors import SafetensorError
-from torch import Tensor
+from torch import Tensor, nn
 
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file
@@ -39,8 +39,9 @@ class _State(BaseModel):
     scalars: dict[str, float | int]
     """What the optimiser remembers of a weight that is no tensor."""
     best_epoch: int | None
-    micro_batch: int
-    halvings: int
+    started_from: str
+    micro_batch: PositiveInt
+    halvings: NonNegativeInt
     sha256: str
     """Of all tensors, in the order of their names."""
 
@@ -58,6 +59,7 @@ def save_checkpoint(folder: Path, progress: Progress) -> Path:
         groups=progress.optimiser.state_dict()["param_groups"],
         scalars=scalars,
         best_epoch=progress.best.epoch if progress.best else None,
+        started_from=progress.started_from,
         micro_batch=progress.micro.size,
         halvings=progress.micro.halvings,
         sha256=_checksum(tensors),
@@ -83,7 +85,7 @@ def load_checkpoint(
         try:
             tensors, state = _read(path)
             _check_fits(progress, tensors, state, path)
-            _restore(progress, tensors, state)
+            _restore(progress, tensors, state, path)
         except InputError as error:
             on_unusable(error)
         else:
@@ -157,16 +159,30 @@ def _kind_of(group: Mapping[str, Any]) -> tuple[list[str], list[int]]:
     return sorted(group), list(group["params"])
 
 
-def _restore(progress: Progress, tensors: Mapping[str, Tensor], state: _State) -> None:
+def _restore(progress: Progress, tensors: Mapping[str, Tensor], state: _State, path: Path) -> None:
+    """Put everything in place; what could be wrong is put together first."""
+    try:
+        history = [_rebuild(epoch) for epoch in state.history]
+        best = None
+        if state.best_epoch is not None:
+            best = Best(state.best_epoch, _below("best.", tensors))
+            _check_same_names(best.weights, progress.model.state_dict())
+        memory = _optimiser_memory(progress, tensors, state)
+        progress.optimiser.load_state_dict({"state": memory, "param_groups": state.groups})
+        progress.scheduler.load_state_dict(dict(state.scheduler))
+    except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+        found = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise InputError(path, "is no checkpoint of this training", found=found) from None
     progress.model.load_state_dict(_below("model.", tensors))
-    progress.optimiser.load_state_dict(
-        {"state": _optimiser_memory(progress, tensors, state), "param_groups": state.groups}
-    )
-    progress.scheduler.load_state_dict(dict(state.scheduler))
-    progress.history = [_rebuild(epoch) for epoch in state.history]
+    progress.history, progress.best = history, best
+    progress.started_from = state.started_from
     progress.micro.size, progress.micro.halvings = state.micro_batch, state.halvings
-    if state.best_epoch is not None:
-        progress.best = Best(state.best_epoch, _below("best.", tensors))
+
+
+def _check_same_names(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    shapes = [{name: each[name].shape for name in each} for each in (found, expected)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("the best weights are those of another network")
 
 
 def _optimiser_memory(
@@ -179,13 +195,17 @@ def _optimiser_memory(
         if owner == "optimiser":
             index, _, name = rest.partition(".")
             memory.setdefault(int(index), {})[name] = _laid_out_as(weights[int(index)], value)
+    if not memory and progress.optimiser.defaults.get("momentum") != 0:
+        raise ValueError("it lacks the memory of the optimiser")
     return memory
 
 
 def _laid_out_as(weights: Tensor, value: Tensor | float | int) -> Tensor | float | int:
     """In the memory order of its weights: another one could give other last bits."""
-    if not isinstance(value, Tensor) or value.shape != weights.shape:
+    if not isinstance(value, Tensor) or value.ndim == 0:
         return value
+    if value.shape != weights.shape:
+        raise ValueError(f"{tuple(value.shape)} for weights {tuple(weights.shape)}")
     return torch.empty_like(weights, dtype=value.dtype).copy_(value).detach()
 
 
@@ -195,6 +215,12 @@ def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         for name, values in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def weights_digest(model: nn.Module) -> int:
+    """A number from 0 to 2^63 that tells weights apart."""
+    state = {name: values.cpu().contiguous() for name, values in model.state_dict().items()}
+    return int(_checksum(state)[:15], 16)
 
 
 def _checksum(tensors: Mapping[str, Tensor]) -> str:

@@ -49,9 +49,13 @@ class Recipe(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """One pass over the training clips; of its seconds, `load_s` went into waiting for clips."""
+    """One pass over the training clips; of its seconds, `load_s` went into waiting for clips.
+
+    `learning_rate` is that of its last step.
+    """
 
     score: Score
+    learning_rate: float
     seconds: float
     load_s: float
 
@@ -79,7 +83,7 @@ def train_one_epoch(
     """
     model.train()
     weights = [values for values in model.parameters() if values.requires_grad]
-    total, start_s, waits = _Sums(), time.perf_counter(), _Waits()
+    total, start_s, waits, rate = _Sums(), time.perf_counter(), _Waits(), 0.0
     for batch in waits.of(batches):
         sums = _add_gradients_or_shrink(model, batch, recipe, micro, device)
         team.add_up_gradients(weights)
@@ -87,9 +91,10 @@ def train_one_epoch(
         check_finite(sums.loss, "training loss")
         _limit_gradient(weights, recipe.clip_gradient)
         optimiser.step()
+        rate = float(scheduler.get_last_lr()[0])
         scheduler.step()
         total = total.add(sums)
-    return Pass(total.score(), time.perf_counter() - start_s, waits.seconds)
+    return Pass(total.score(), rate, time.perf_counter() - start_s, waits.seconds)
 
 
 def _add_gradients_or_shrink(

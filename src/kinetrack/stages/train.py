@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import typer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic import model_validator as validator
 
 from kinetrack.data.fingerprint import fingerprint_split
@@ -42,7 +42,12 @@ from kinetrack.learning.processes import (
     processes_here,
     wanted_processes,
 )
-from kinetrack.learning.resume import list_checkpoints, load_checkpoint, save_checkpoint
+from kinetrack.learning.resume import (
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 from kinetrack.learning.training import NotFiniteError, Precision, Recipe
 from kinetrack.params import Section, load_params, load_section
 from kinetrack.stages.door import run
@@ -50,16 +55,19 @@ from kinetrack.stages.train_resume import open_resume
 from kinetrack.stages.train_run import log_outcome, open_run
 from kinetrack.stages.train_start import start_weights
 
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Text = Annotated[str, Field(min_length=1)]
+
 
 class ModelParams(Section):
     """Section `model` of params.yaml."""
 
     name: ModelName
     """Which network."""
-    weights: str | None
+    weights: Text | None
     """Pretrained weights to start from: the name that torchvision has for them, or a file; null
     starts from chance."""
-    weights_sha256: str | None
+    weights_sha256: Text | None
     """Of that file."""
     backbone: Literal["trained", "frozen"]
     """Whether all layers are trained, or only the head that tells the classes."""
@@ -68,11 +76,11 @@ class ModelParams(Section):
 class TrainParams(Section):
     """Section `train` of params.yaml."""
 
-    epochs: PositiveInt
+    epochs: Count
     """How often every training clip is seen, at most."""
-    batch_size: PositiveInt
+    batch_size: Count
     """Clips of one optimiser step, over all processes."""
-    micro_batch: PositiveInt
+    micro_batch: Count
     """Clips that go through the network at once; bounds the memory, not the gradient."""
     precision: Precision
     """Of the calculation: "fp32", or "bf16" where that is accurate enough (weights stay fp32)."""
@@ -89,7 +97,7 @@ class TrainParams(Section):
     `step_epochs`), or "one_cycle" (rises for `warmup_epochs`, then falls to nothing)."""
     warmup_epochs: NonNegativeInt
     """Epochs in which the rate rises."""
-    step_epochs: PositiveInt | None
+    step_epochs: Count | None
     """Of "step"."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)]
     """Share of each label that is spread over all classes."""
@@ -99,9 +107,9 @@ class TrainParams(Section):
     """Longest gradient (Euclidean norm); null does not limit it."""
     keep: Keep
     """Which weights are the model: those of the "last" epoch, or the "best" on the `val` side."""
-    patience: PositiveInt | None
+    patience: Count | None
     """Training ends after so many epochs without a better one on the `val` side; null goes on."""
-    init_from: str | None
+    init_from: Text | None
     """Another model to start from: a model folder, `run:ID` or `models:/NAME@ALIAS` of MLflow."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     """Of the first weights, the order of the clips, and all that is drawn of them."""
@@ -179,14 +187,17 @@ def train_model(
     reuse_heap()
     threads = max(1, settings.train.threads // processes_here())
     make_repeatable(seed=settings.train.seed, threads=threads)
+    _check_team(settings.train, team)
     model, card = _make_model(settings, clips)
     to_channels_last(model).to(device)
     if settings.train.precision == "bf16" and device.type == "cpu":
         spare_short_convolutions(model)
     train, watch = _make_batches(settings, clips, device=device, team=team)
     progress = _begin(model, settings.train, steps_per_epoch=len(train))
-    load_checkpoint(paths.resume, progress, on_unusable=_warn if team.is_first else _ignore)
-    team.wait_for_all()  # all have read it before the first one writes another
+    if not load_checkpoint(paths.resume, progress, on_unusable=_warn if team.is_first else _ignore):
+        progress.started_from = _start(model, settings, clips)
+    # It also waits until all have read the checkpoint, before the first one writes another.
+    team.require_same([len(progress.history), weights_digest(model)])
     on_start(progress.history)
 
     def after_epoch(progress: Progress) -> None:
@@ -233,8 +244,18 @@ def _read_clips(tensors: Path, *, watch: list[Literal["val", "test"]]) -> Clips:
     return Clips(sides, labels)
 
 
+def _check_team(params: TrainParams, team: Team) -> None:
+    if params.batch_size < team.size:
+        raise InputError(
+            "params.yaml",
+            "train.batch_size is smaller than the number of processes",
+            found=params.batch_size,
+            expected=f"at least {team.size}",
+        )
+
+
 def _make_model(settings: Settings, clips: Clips) -> tuple[torch.nn.Module, ModelCard]:
-    """Build the network with its first weights, and describe it."""
+    """Build the network, and describe it."""
     pack, params = settings.pack, settings.model
     model = build_model(
         params.name,
@@ -242,20 +263,22 @@ def _make_model(settings: Settings, clips: Clips) -> tuple[torch.nn.Module, Mode
         num_frames=pack.num_frames,
         size_px=pack.size_px,
     )
-    started_from = start_weights(
-        model,
-        params.name,
-        weights=params.weights,
-        weights_sha256=params.weights_sha256,
-        init_from=settings.train.init_from,
-        labels=clips.labels,
-    )
-    card = _describe(model, settings, clips).model_copy(
-        update={"started_from_sha256": started_from}
-    )
+    card = _describe(model, settings, clips)
     if params.backbone == "frozen":
         freeze_backbone(model, params.name)
     return model, card
+
+
+def _start(model: torch.nn.Module, settings: Settings, clips: Clips) -> str:
+    """Put other first weights in; the sha256 of their file, or empty where there are none."""
+    return start_weights(
+        model,
+        settings.model.name,
+        weights=settings.model.weights,
+        weights_sha256=settings.model.weights_sha256,
+        init_from=settings.train.init_from,
+        labels=clips.labels,
+    )
 
 
 def _describe(model: torch.nn.Module, settings: Settings, clips: Clips) -> ModelCard:
@@ -359,8 +382,14 @@ def _tell_what_is_kept(error: NotFiniteError, resume: Path) -> NotFiniteError:
 def _complete(card: ModelCard, progress: Progress, team: Team) -> ModelCard:
     """Add to a card what is known at the end."""
     epoch = progress.best.epoch if progress.best else len(progress.history)
-    halvings = progress.micro.halvings
-    return card.model_copy(update={"processes": team.size, "epoch": epoch, "halvings": halvings})
+    return card.model_copy(
+        update={
+            "processes": team.size,
+            "epoch": epoch,
+            "halvings": progress.micro.halvings,
+            "started_from_sha256": progress.started_from,
+        }
+    )
 
 
 def _write_outcome(

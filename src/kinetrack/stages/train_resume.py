@@ -19,13 +19,14 @@ import torch
 from kinetrack.data.index import INDEX_NAME
 from kinetrack.files import file_md5, is_being_written, write_alone, write_json, write_text
 from kinetrack.learning.checkpoint import CARD_NAME
-from kinetrack.learning.processes import Team
+from kinetrack.learning.processes import Team, processes_here
 from kinetrack.learning.resume import list_checkpoints
 from kinetrack.versioning.lock import hash_of_inputs, stage_code
 
 _HOME = Path(".kinetrack/resume")
 _FACTS_NAME = "facts.json"
 _RUN_NAME = "mlflow_run_id"
+_FINISHED = ".finished"
 _SECTIONS = ("pack", "input", "augment", "model", "train")
 # Of other trainings that were interrupted: a checkpoint may be large.
 _MOST_KEPT = 3
@@ -60,7 +61,10 @@ class Resume:
 
     def finish(self) -> None:
         """Forget the training: its model is whole, and `dvc repro -f` shall really train."""
-        shutil.rmtree(self.folder)
+        # Renamed first: half-removed, it would look like one to go on with.
+        finished = self.folder.with_name(f".{self.folder.name}{_FINISHED}")
+        self.folder.replace(finished)
+        shutil.rmtree(finished, ignore_errors=True)
 
 
 @contextmanager
@@ -85,7 +89,7 @@ def open_resume(
     with write_alone(folder):
         resume = Resume(folder, changes=_explain(facts, home, folder))
         write_json(folder / _FACTS_NAME, facts)
-        _remove_leftovers(folder)
+        _remove_leftovers(home, folder)
         _remove_old(home, folder)
         yield resume
 
@@ -103,12 +107,18 @@ def _gather_facts(
         facts["the model in train.init_from"] = file_md5(initial)
     facts |= stage_code("train", root=Path.cwd())
     facts |= {
-        "the device": device.type,
+        "the device": _name_device(device),
         "the number of processes": team.size,
         "the processor": torch.backends.cpu.get_cpu_capability(),
+        "the number of processes a machine": processes_here(),
         "the version of torch": version("torch"),
+        "the version of torchvision": version("torchvision"),
     }
     return facts
+
+
+def _name_device(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _has_index(paths: Mapping[str, Path]) -> bool:
@@ -143,15 +153,17 @@ def _read_facts(folder: Path) -> dict[str, Any]:
 
 def _others(home: Path, folder: Path) -> list[Path]:
     """Folders of other trainings that are not at work now, the newest first."""
-    folders = [path for path in home.iterdir() if path.is_dir() and path != folder]
+    folders = [path for path in home.glob("[!.]*") if path.is_dir() and path != folder]
     idle = [path for path in folders if not is_being_written(path)]
     return sorted(idle, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
-def _remove_leftovers(folder: Path) -> None:
-    """What a kill has left half-written."""
+def _remove_leftovers(home: Path, folder: Path) -> None:
+    """What a kill has left half-written or half-removed."""
     for path in folder.glob(".*.partial"):
         path.unlink()
+    for path in home.glob(f".*{_FINISHED}"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_old(home: Path, folder: Path) -> None:

@@ -17,7 +17,7 @@ _NAME = "model"
 _PACKAGE = Path(__file__).parent.parent
 _SERVING_CODE = _PACKAGE / "using" / "serving.py"
 # What loading and predicting import. Named here since finding it out takes MLflow half a minute.
-_REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch")
+_REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch", "torchvision")
 
 
 def log_served_model(

@@ -67,15 +67,17 @@ def _is_file_name(weights: str) -> bool:
 def freeze_backbone(model: nn.Module, name: ModelName) -> None:
     """Keep everything but the head (cnn_lstm: everything but LSTM and head) as it is in training.
 
-    Its parameters need no gradient. Its batch norm neither takes nor uses the statistics of the
-    batch: a hook puts it into evaluation mode before each forward, whoever called `train()`.
+    Its parameters need no gradient. A hook puts its parts into evaluation mode before each
+    forward, whoever called `train()`: batch norm neither takes nor uses the statistics of the
+    batch, and nothing is dropped.
     """
+    heads = NETWORKS[name].heads
     for part_name, part in model.named_modules():
         if not _is_backbone(part_name, name):
             continue
         for values in part.parameters(recurse=False):
             values.requires_grad_(False)
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+        if part_name and not any(_is_in(head, part_name) for head in heads):
             part.register_forward_pre_hook(_evaluate)
 
 
