@@ -11,6 +11,7 @@ from kinetrack.files import (
     atomic_folder,
     copy_file,
     read_csv,
+    remove_partials,
     write_csv,
     write_json,
     write_text,
@@ -224,3 +225,11 @@ def test_copy_that_breaks_off_in_the_middle_is_made_anew(
 
 def _refuse(*_: object) -> int:
     raise OSError(18, "Invalid cross-device link")
+
+
+def test_partials_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    for name in (".1234abcd.77.partial", "kept.partial", ".kept"):
+        (tmp_path / name).write_text("")
+    remove_partials(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".kept", "kept.partial"]
+    remove_partials(tmp_path / "absent")

@@ -155,6 +155,12 @@ def _lock(path: Path) -> IO[bytes] | None:
         time.sleep(0.05)
 
 
+def remove_partials(folder: Path) -> None:
+    """Remove what writers that were killed have left half-written in a folder of one's own."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
+
+
 def is_being_written(path: Path) -> bool:
     """Whether a process holds the right to write a file or folder, as `write_alone` gives it."""
     try:

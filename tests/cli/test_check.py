@@ -99,7 +99,10 @@ def test_the_sample_needs_no_files(root):
         ({"train": {"init_from": "data/model"}}, "is what the stage train writes"),
         ({"train": {"epochs": 10**400}}, r"train\.epochs: Input should be less than or equal"),
         ({"train": {"keep": "best", "watch": []}}, "need val in watch"),
-        ({"train": {"epochs": 0}}, r"train\.epochs: Input should be greater than or equal to 1, found '0'"),
+        (
+            {"train": {"epochs": 0}},
+            r"train\.epochs: Input should be greater than or equal to 1, found '0'",
+        ),
         ({"train": {"epochs": True}}, r"train\.epochs: Input should be a valid integer"),
         ({"train": {"learning_rate": float("nan")}}, r"train\.learning_rate: .*finite"),
         ({"train": {"epoch": 3}}, r"unknown key train\.epoch .*allowed here: epochs, batch_size"),

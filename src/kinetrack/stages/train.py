@@ -17,7 +17,7 @@ from kinetrack.data.index import SIDES, Side
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_folder, write_csv, write_json
+from kinetrack.files import atomic_folder, remove_partials, write_csv, write_json
 from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.batches import ClipBatches, PackedClips
 from kinetrack.learning.checkpoint import ModelCard, save_model, to_channels_last
@@ -403,6 +403,7 @@ def _write_outcome(
 
 
 def _write_reports(reports: Path, history: list[Epoch], card: ModelCard) -> None:
+    remove_partials(reports)
     rows = [_history_row(epoch) for epoch in history]
     write_csv(reports / "history.csv", list(rows[0]), rows)
     kept = rows[card.epoch - 1]

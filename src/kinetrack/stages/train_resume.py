@@ -17,7 +17,14 @@ from typing import Any
 import torch
 
 from kinetrack.data.index import INDEX_NAME
-from kinetrack.files import file_md5, is_being_written, write_alone, write_json, write_text
+from kinetrack.files import (
+    file_md5,
+    is_being_written,
+    remove_partials,
+    write_alone,
+    write_json,
+    write_text,
+)
 from kinetrack.learning.checkpoint import CARD_NAME
 from kinetrack.learning.processes import Team, processes_here
 from kinetrack.learning.resume import list_checkpoints
@@ -160,8 +167,7 @@ def _others(home: Path, folder: Path) -> list[Path]:
 
 def _remove_leftovers(home: Path, folder: Path) -> None:
     """What a kill has left half-written or half-removed."""
-    for path in folder.glob(".*.partial"):
-        path.unlink()
+    remove_partials(folder)
     for path in home.glob(f".*{_FINISHED}"):
         shutil.rmtree(path, ignore_errors=True)
 
