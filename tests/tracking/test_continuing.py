@@ -120,6 +120,17 @@ def test_undisturbed_run_was_never_gone_on_with(project: Path) -> None:
     assert "resumed" not in found(go_on("").run_id).data.tags
 
 
+def test_run_whose_id_was_never_saved_is_found_by_the_name_of_its_training(project: Path) -> None:
+    killed = killed_training([1], training="a1b2")
+    with training_run(
+        experiment="e", name="x", params={}, tags={"training": "a1b2"}, continues=None
+    ) as run:
+        run.log_history(history(1, 2))
+    assert run.run_id == killed
+    assert steps(killed) == [1, 2]
+    assert len(all_runs()) == 1
+
+
 def test_run_keeps_its_params(project: Path) -> None:
     killed = killed_training()
     params = {"train": {"epochs": 8, "new": 1}}  # MLflow refuses to change a value

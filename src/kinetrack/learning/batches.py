@@ -1,5 +1,7 @@
 """Batches of packed clips for training and evaluation."""
 
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -230,7 +232,12 @@ class ClipBatches:
 
     def _loaded(self) -> Iterator[Batch | InputError]:
         try:
-            yield from self._loader
+            batches = iter(self._loader)
+            if self._loader.num_workers and threading.current_thread() is threading.main_thread():
+                # torch would have a dead worker end whatever is being done, the logging too;
+                # waiting for a batch tells of it as well.
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            yield from batches
         except (RuntimeError, ConnectionError, EOFError) as error:
             # Its end is noticed by torch, or before that by a pipe that it no longer reads.
             if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):

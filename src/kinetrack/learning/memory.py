@@ -34,6 +34,14 @@ def reuse_heap() -> None:
         mallopt(_M_TRIM_THRESHOLD, _NEVER)
 
 
+def _give_back_heap() -> None:
+    """Let others than malloc have what was kept: code that oneDNN makes, files that are mapped."""
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+
+
 class MicroBatch:
     """How many clips go through the network at once; halved when the memory does not suffice."""
 
@@ -56,6 +64,7 @@ class MicroBatch:
         self.size //= 2
         self.halvings += 1
         sys.stderr.write(f"out of memory: going on with micro-batches of {self.size} clips\n")
+        _give_back_heap()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

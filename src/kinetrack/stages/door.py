@@ -29,6 +29,9 @@ def run(stage: str) -> None:
     except InputError as error:
         _tell(error)
         sys.exit(EXIT_BAD_INPUT)
+    finally:
+        # It ends by itself now: an exit within Python's own clearing up would be told as an error.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def _tell(error: InputError) -> None:

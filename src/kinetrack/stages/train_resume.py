@@ -8,6 +8,7 @@ weights depend on. So a training goes on only if it would have come to the same 
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -33,6 +34,7 @@ from kinetrack.versioning.lock import hash_of_inputs, stage_code
 _HOME = Path(".kinetrack/resume")
 _FACTS_NAME = "facts.json"
 _RUN_NAME = "mlflow_run_id"
+_TRAINING_NAME = "training"
 _FINISHED = ".finished"
 _SECTIONS = ("pack", "input", "augment", "model", "train")
 # Of other trainings that were interrupted: a checkpoint may be large.
@@ -52,6 +54,13 @@ class Resume:
         """The MLflow run of the training that was interrupted."""
         path = self.folder / _RUN_NAME
         return path.read_text(encoding="utf-8").strip() or None if path.is_file() else None
+
+    def name_training(self) -> str:
+        """A name that this training alone has, the same in all of its starts."""
+        path = self.folder / _TRAINING_NAME
+        if not path.is_file():
+            write_text(path, f"{uuid.uuid4().hex}\n")
+        return path.read_text(encoding="utf-8").strip()
 
     def remember_run(self, run_id: str) -> None:
         """Have the next start continue this MLflow run."""

@@ -40,6 +40,7 @@ def open_run(
 def _tracked_run(
     values: dict[str, Any], *, tensors: Path, device: torch.device, resume: Resume
 ) -> AbstractContextManager["TrainingRun"]:
+    from kinetrack.tracking.continuing import TRAINING_TAG
     from kinetrack.tracking.lineage import experiment_facts, git_facts
     from kinetrack.tracking.runs import DatasetInput, training_run
 
@@ -53,6 +54,7 @@ def _tracked_run(
         "data.split_md5": data_md5("data/splits/split.json", root=root),
         "data.tensors_md5": tensors_md5,
         "device": str(device),
+        TRAINING_TAG: resume.name_training(),
     }
     origin = tags.get("dvc.exp_name") or str(tags["git.commit"])[:7]
     return training_run(

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+# Names a training, whatever became of the id of its run.
+TRAINING_TAG = "training"
 # How often a run was gone on with.
 RESUMED_TAG = "resumed"
 # Every epoch has this one, and the metrics of an epoch are written all at once.
@@ -19,6 +21,15 @@ def find_run(client: "MlflowClient", run_id: str) -> "Run | None":
     """Return a run, None when the store has none of this id or it was deleted."""
     run = find_if_any(client.get_run, run_id)
     return run if run and run.info.lifecycle_stage == "active" else None
+
+
+def find_run_of(client: "MlflowClient", experiment_id: str, training: str) -> "Run | None":
+    """Return the run that has this training's tag.
+
+    A kill may fall between the making of a run and the writing of its id.
+    """
+    found = client.search_runs([experiment_id], f"tags.{TRAINING_TAG} = '{training}'")
+    return found[0] if found else None
 
 
 def reopen_run(client: "MlflowClient", run: "Run", tags: Mapping[str, str]) -> None:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
 from kinetrack.tracking import outage
-from kinetrack.tracking.continuing import find_run, logged_epochs, reopen_run
+from kinetrack.tracking.continuing import (
+    TRAINING_TAG,
+    find_run,
+    find_run_of,
+    logged_epochs,
+    reopen_run,
+)
+from kinetrack.tracking.interrupts import held_back
 from kinetrack.tracking.model import log_served_model
 from kinetrack.tracking.store import experiment_id, open_store, quiet
 
@@ -100,7 +107,7 @@ def _tracked(
         if not run.is_tracked:
             return
         try:
-            with quiet():
+            with held_back(), quiet():
                 method(run, *args, **kwargs)
         except InputError:
             raise
@@ -130,7 +137,10 @@ class TrainingRun:
         place = experiment_id(self._client, experiment)
         tags = {"mlflow.user": _user(), **tags}
         earlier = find_run(self._client, continues) if continues else None
+        if earlier is None and TRAINING_TAG in tags:
+            earlier = find_run_of(self._client, place, tags[TRAINING_TAG])
         if earlier and earlier.info.experiment_id == place:
+            self.run_id = earlier.info.run_id
             reopen_run(self._client, earlier, tags)
             self._epochs = logged_epochs(self._client, self.run_id)
         else:
