@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from kinetrack.errors import WriteError
 from kinetrack.files import (
+    append_line,
     atomic_file,
     atomic_folder,
     copy_file,
@@ -233,3 +234,24 @@ def test_partials_of_killed_writers_are_removed_and_nothing_else(tmp_path: Path)
     remove_partials(tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".kept", "kept.partial"]
     remove_partials(tmp_path / "absent")
+
+
+def test_lines_are_added(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "lines.txt"
+    for line in ("one", "zwei ü"):
+        append_line(path, line)
+    assert path.read_text(encoding="utf-8") == "one\nzwei ü\n"
+
+
+def test_line_that_a_kill_has_torn_stays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("one\ntw")
+    append_line(path, "three")
+    assert path.read_text() == "one\ntw\nthree\n"
+
+
+def test_line_without_room_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.mkdir()
+    with pytest.raises(WriteError, match=r"lines\.txt: cannot be written"):
+        append_line(path, "one")

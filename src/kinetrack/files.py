@@ -207,6 +207,24 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def append_line(path: Path, line: str) -> None:
+    """Add a line of UTF-8 text to a file, on disk when this returns; the file is made when missing.
+
+    A kill may leave the line half-written; it then stays a line of its own.
+
+    Raises:
+        WriteError: no room, or no permission.
+    """
+    make_folder(path.parent)
+    with _telling_write_errors(path, path), path.open("ab+") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 1, 0))
+        is_torn = file.read() not in (b"", b"\n")
+        file.write(b"\n" * is_torn + line.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON; NaN and infinity are refused, since JSON has no word for them."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

@@ -57,7 +57,7 @@ def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
         InputError: no such file, no safe YAML, a missing or an unknown top-level key, or a
             `dataset` that is no plain name.
     """
-    values = _load_yaml(path)
+    values = load_yaml(path)
     if not isinstance(values, dict):
         raise InputError(path, "is not a mapping", expected=f"the keys {', '.join(TOP_LEVEL)}")
     _check_top_level(values, path)
@@ -100,7 +100,12 @@ def _remedy(kind: type[BaseModel]) -> str:
     return f"allowed here: {', '.join(kind.model_fields)}"
 
 
-def _load_yaml(path: Path) -> object:
+def load_yaml(path: Path) -> object:
+    """Read a small file of safe YAML 1.2.
+
+    Raises:
+        InputError: there is none, it is too large, or no YAML.
+    """
     if path.exists() and not path.is_file():
         raise InputError(path, "is no regular file")
     try:

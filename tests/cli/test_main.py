@@ -19,7 +19,7 @@ def project(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "command", [["check"], ["train"], ["preset", "lecture"], ["summary"], ["track"]], ids=" ".join
+    "command", [["check"], ["train"], ["preset", "lecture"], ["summary"]], ids=" ".join
 )
 def test_every_command_ends_bad_input_in_one_line_and_code_2(project, command):
     original = (project.folder / "params.yaml").read_text()

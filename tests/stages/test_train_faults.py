@@ -358,7 +358,7 @@ def test_two_trainings_into_one_store(
     first = trainer.run()
     _, stderr = second.communicate(timeout=120)
     assert (first.exit_code, second.returncode) == (0, 0), first.stderr + stderr
-    assert "is not tracked" not in first.stderr + stderr
+    assert "does not take it" not in first.stderr + stderr
     runs = [run for run in tracked_runs(project) if run.run_id not in known]
     assert [(run.status, run.epochs) for run in runs] == [("FINISHED", ALL_EPOCHS)] * 2
     assert outcome(project) == outcome(other) == clean

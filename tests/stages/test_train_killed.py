@@ -273,6 +273,8 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_is_whole(
 _DIE_AT = """
 import os, signal
 from kinetrack.stages import train, train_run, train_resume
+from kinetrack.tracking.journal import Journal
+from kinetrack.tracking.projection import Projection
 from kinetrack.tracking.runs import TrainingRun
 
 def die(*args, **keys):
@@ -284,12 +286,16 @@ def die(*args, **keys):
 @pytest.mark.parametrize(
     "moment",
     [
-        "TrainingRun.log_inputs = die",
-        "train_resume.Resume.remember_run = die",
+        "TrainingRun.begin = die",
+        "Projection._make = die",
+        "Projection._open_inputs = die",
         "train.write_json = die",
         "train.log_outcome = die",
         "TrainingRun.log_model = die",
         "TrainingRun.end = die",
+        "Projection._send_model = die",
+        "Projection._send_status = die",
+        "Journal.mark_sent = die",
         "train_resume.Resume.finish = die",
     ],
     ids=lambda moment: moment.split(" ")[0],

@@ -252,19 +252,15 @@ def test_damaged_facts_of_an_earlier_training_stop_nothing(content: str) -> None
     assert told().startswith("train: starts")
 
 
-def test_mlflow_run_is_remembered() -> None:
+def test_training_keeps_its_name_until_it_has_finished() -> None:
+    names = []
+    for _ in range(2):
+        with open_resume(PARAMS, PATHS, device=CPU, team=alone(CPU)) as resume:
+            names.append(resume.name_training())
+    resume.finish()
     with open_resume(PARAMS, PATHS, device=CPU, team=alone(CPU)) as resume:
-        assert resume.run_id is None
-        resume.remember_run("abc")
-    with open_resume(PARAMS, PATHS, device=CPU, team=alone(CPU)) as again:
-        assert again.run_id == "abc"
-
-
-def test_run_that_was_not_tracked_is_not_remembered() -> None:
-    with open_resume(PARAMS, PATHS, device=CPU, team=alone(CPU)) as resume:
-        resume.remember_run("abc")
-        resume.remember_run("")
-        assert resume.run_id == "abc"
+        names.append(resume.name_training())
+    assert names[0] == names[1] != names[2]
 
 
 def test_finished_training_leaves_nothing(home: Path) -> None:

@@ -12,6 +12,7 @@ from kinetrack.errors import InputError
 from kinetrack.learning import checkpoint
 from kinetrack.tracking import fetching
 from kinetrack.tracking.fetching import fetch_model
+from kinetrack.tracking.journal import ModelFacts
 from kinetrack.tracking.runs import training_run
 from kinetrack.tracking.store import database_path, open_store, tracking_uri
 
@@ -30,8 +31,8 @@ def model_run(project: Path, serving_package: Path) -> str:
     for name, content in CONTENTS.items():
         (folder / name).write_bytes(content)
     with training_run(experiment="e", name="x", params={}, tags={}) as run:
-        run.log_model(folder, num_frames=4, size_px=8, num_classes=2)
-    assert run.is_tracked
+        run.log_model(folder, ModelFacts("0" * 32 + ".dir", (3, 4, 8, 8), 2))
+    assert run.is_sent
     shutil.rmtree(folder)
     return run.run_id
 

@@ -1,7 +1,6 @@
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 from mlflow.entities import Run
 
-from kinetrack.errors import InputError
-from kinetrack.tracking.runs import DatasetInput, TrainingRun, flatten, training_run
+from kinetrack.tracking.journal import ModelFacts, journal_path, read
+from kinetrack.tracking.runs import TrainingRun, flatten, training_run
 from kinetrack.tracking.store import database_path, open_store, tracking_uri
 
 CLIPS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 8, 8), dtype=np.uint8)
@@ -23,7 +22,7 @@ def train(*, name: str = "first", params: Mapping[str, object] | None = None) ->
 
 
 def logged(run: TrainingRun) -> Run:
-    assert run.is_tracked
+    assert run.is_sent
     return open_store().get_run(run.run_id)
 
 
@@ -67,17 +66,6 @@ def test_epochs_are_steps(project: Path) -> None:
     assert [(metric.step, metric.value) for metric in history] == [(1, 1.0), (2, 0.5)]
 
 
-def test_dataset_is_known_by_the_md5_of_dvc(project: Path) -> None:
-    digest = "0" * 32 + ".dir"
-    dataset = DatasetInput("sample", digest, "data/tensors/sample")
-    with training_run(experiment="e", name="x", params={}, tags={}, dataset=dataset) as run:
-        pass
-    (found,) = logged(run).inputs.dataset_inputs
-    assert (found.dataset.name, found.dataset.digest) == ("sample", digest)
-    assert found.dataset.source == '{"uri": "data/tensors/sample"}'
-    assert [(tag.key, tag.value) for tag in found.tags] == [("mlflow.data.context", "training")]
-
-
 @pytest.mark.parametrize(
     ("error", "status"),
     [(ValueError, "FAILED"), (KeyboardInterrupt, "KILLED"), (SystemExit, "KILLED")],
@@ -94,14 +82,19 @@ def test_status_tells_how_a_training_ended(
 
 
 def test_figures_and_params_file(project: Path) -> None:
-    history, params = project / "history.csv", project / "params.yaml"
-    history.write_text("epoch,train_loss,val_loss\n1,2.0,2.1\n2,1.0,1.2\n")
-    params.write_text("seed: 1\n")
-    with training_run(experiment="e", name="x", params={}, tags={}) as run:
-        run.log_figures(history)
-        run.log_params_file(params)
-    assert artifacts(run) == ["params.yaml", "plots"]
+    files = {"params.yaml": "seed: 1\n", "changes.diff": "a \udcff"}
+    with training_run(experiment="e", name="x", params={}, tags={}, files=files) as run:
+        run.log_epoch(1, {"train/loss": 2.0})
+    assert artifacts(run) == ["changes.diff", "params.yaml", "plots"]
     assert artifacts(run, "plots") == ["plots/curves.png"]
+    downloaded = Path(open_store().download_artifacts(run.run_id, "changes.diff"))
+    assert downloaded.read_bytes() == b"a \xff"
+
+
+def test_use_of_the_machine_is_logged_with_every_epoch(project: Path) -> None:
+    found = logged(train()).data.metrics
+    assert 0 <= found["system/cpu_utilization_percentage"] <= 100
+    assert found["system/system_memory_usage_megabytes"] > 10
 
 
 def test_nothing_is_printed(project: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -122,41 +115,44 @@ def test_temporary_checkout_logs_to_the_main_project(
     assert not (checkout / "mlruns").exists()
 
 
-def test_broken_store_is_told_before_training(project: Path) -> None:
+def test_store_that_cannot_be_used_costs_one_line(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     database_path(project).write_text("no database")
-    with (
-        pytest.raises(InputError, match="not an MLflow database"),
-        training_run(experiment="e", name="x", params={}, tags={}),
-    ):
-        pytest.fail("the training began")
+    run = train()
+    assert not run.is_sent
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "MLflow cannot be used" in line
+    assert "not an MLflow database" in line
+    assert "`kinetrack track` sends it later" in line
+    (training,) = read(journal_path("by-hand"))
+    assert (training.status, list(training.epochs)) == ("FINISHED", [1])
 
 
 def test_server_that_does_not_answer_costs_one_line(
     project: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:secret@127.0.0.1:9")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    begin = time.monotonic()
     run = train()
-    assert not run.is_tracked
-    assert time.monotonic() - begin < 10
+    assert not run.is_sent
+    assert run.run_id == ""
     out, err = capfd.readouterr()
     assert out == ""
     assert err.count("\n") == 1
-    assert "MLflow at http://***@127.0.0.1:9 does not answer; this run is not tracked" in err
+    assert "MLflow at http://***@127.0.0.1:9 does not take it: " in err
     assert "Connection refused" in err
     assert "secret" not in err
 
 
-def test_store_that_breaks_later_does_not_end_the_training(
+def test_deleted_experiment_costs_one_line(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with training_run(experiment="e", name="x", params={}, tags={}) as run:
-        run.log_epoch(1, {"train/loss": 1.0})
-        run.log_params_file(project / "missing.yaml")
-        run.log_epoch(2, {"train/loss": 0.5})
-    assert not run.is_tracked
-    assert capfd.readouterr().err.count("\n") == 1
+    train()
+    client = open_store()
+    client.delete_experiment(client.get_experiment_by_name("sample").experiment_id)
+    run = train()
+    assert not run.is_sent
+    assert capfd.readouterr().err.count("this MLflow experiment is deleted") == 1
 
 
 @pytest.fixture
@@ -169,7 +165,7 @@ def log_model(folder: Path) -> TrainingRun:
     (folder / "weights.safetensors").write_text("0.5")
     (folder / "model.json").write_text("{}")
     with training_run(experiment="e", name="x", params={"a": 1}, tags={}) as run:
-        run.log_model(folder, num_frames=4, size_px=8, num_classes=2)
+        run.log_model(folder, ModelFacts("0" * 32 + ".dir", (3, 4, 8, 8), 2))
     return run
 
 

@@ -1,9 +1,11 @@
+import contextlib
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +14,19 @@ from mlflow.exceptions import MlflowException
 from kinetrack.errors import InputError
 from kinetrack.tracking.store import (
     ARTIFACT_ROOT,
+    StoreBusyError,
+    apply_default_settings,
     database_path,
     experiment_id,
     find_if_any,
+    http_limits,
+    local_database,
     open_store,
     prepare_database,
+    require_writable,
     tracking_uri,
 )
+from old_stores import make_old_database
 
 
 def test_own_database_is_in_mlruns(project: Path) -> None:
@@ -113,12 +121,130 @@ def test_other_file_is_no_database(project: Path) -> None:
         open_store()
 
 
-def test_database_of_another_mlflow_is_told(project: Path) -> None:
-    with closing(sqlite3.connect(database_path(project))) as connection:
+@pytest.mark.parametrize("names", [{}, {"MLFLOW_TRACKING_URI": "sqlite:///mlruns/mlflow.db"}])
+def test_database_of_a_newer_mlflow_is_told(
+    project: Path, monkeypatch: pytest.MonkeyPatch, names: dict[str, str]
+) -> None:
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    with contextlib.closing(sqlite3.connect(database_path(project))) as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'fff0'")
         connection.commit()
-    with pytest.raises(InputError, match=r"another MLflow version made this.*found schema fff0"):
+    with pytest.raises(InputError, match=r"mlflow\.db: a newer MLflow made this.*schema fff0"):
         open_store()
+
+
+def test_old_database_is_not_touched(project: Path) -> None:
+    """MLflow itself would upgrade it without a backup, since it lacks tables."""
+    make_old_database(database_path(project))
+    before = database_path(project).read_bytes()
+    with pytest.raises(InputError, match=r"an older MLflow made this.*`kinetrack store upgrade`"):
+        open_store()
+    assert database_path(project).read_bytes() == before
+
+
+@contextlib.contextmanager
+def locked(path: Path, how: str) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"BEGIN {how}")
+        yield
+        connection.execute("ROLLBACK")
+
+
+def test_store_that_another_process_holds_is_busy(project: Path) -> None:
+    with (
+        locked(database_path(project), "EXCLUSIVE"),
+        pytest.raises(StoreBusyError, match="is being written by another process -> try again"),
+    ):
+        open_store(timeout_s=0.05)
+    open_store(timeout_s=0.05)
+
+
+def test_store_that_another_process_writes_is_not_writable(project: Path) -> None:
+    with locked(database_path(project), "IMMEDIATE"):
+        open_store(timeout_s=0.05)  # reading is possible
+        with pytest.raises(StoreBusyError, match="is being written by another process"):
+            require_writable(database_path(project), timeout_s=0.05)
+    require_writable(database_path(project), timeout_s=0.05)
+
+
+def test_asking_whether_it_is_writable_leaves_it_free(project: Path) -> None:
+    require_writable(database_path(project), timeout_s=0)
+    with locked(database_path(project), "EXCLUSIVE"):
+        pass
+
+
+def test_missing_store_is_not_made_by_asking(bare_project: Path) -> None:
+    with pytest.raises(InputError, match="cannot be opened now"):
+        require_writable(database_path(bare_project), timeout_s=0)
+    assert not database_path(bare_project).exists()
+
+
+@pytest.mark.parametrize(
+    ("uri", "path"),
+    [
+        ("https://team.example", None),
+        ("postgresql://host/runs", None),
+        ("sqlite:////abs/a b.db", "/abs/a b.db"),
+        ("sqlite:////abs/a.db?timeout=3", "/abs/a.db"),
+        ("sqlite+pysqlite:////abs/a.db", "/abs/a.db"),
+        ("sqlite:///:memory:", None),
+    ],
+)
+def test_file_of_the_store(uri: str, path: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert local_database() == (Path(path) if path else None)
+
+
+def test_file_of_the_own_store(project: Path) -> None:
+    assert local_database() == project / "mlruns" / "mlflow.db"
+
+
+LIMITS = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+
+
+def read_limits() -> list[str | None]:
+    return [os.environ.get(name) for name in LIMITS]
+
+
+@pytest.fixture
+def no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LIMITS:
+        monkeypatch.setenv(name, "")  # put back after the test
+        monkeypatch.delenv(name)
+
+
+def test_http_limits_end_with_the_block(no_limits: None) -> None:
+    apply_default_settings()
+    before = read_limits()
+    with contextlib.suppress(ValueError), http_limits(timeout_s=2, retries=0):
+        assert read_limits() == ["2", "0"]
+        raise ValueError
+    assert read_limits() == before
+
+
+def test_without_settings_ours_hold_after_the_block(no_limits: None) -> None:
+    with http_limits(timeout_s=2, retries=0):
+        pass
+    assert read_limits() == ["10", "1"]
+
+
+def test_http_limits_of_the_user_stay(no_limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMITS[0], "77")
+    with http_limits(timeout_s=2, retries=0):
+        assert read_limits() == ["77", "0"]
+    assert read_limits() == ["77", "1"]
+
+
+def test_mlflow_keeps_to_the_limits(no_limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0.05)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(MlflowException), http_limits(timeout_s=1, retries=0):
+            open_store()
+        silent.accept()[0].close()  # asked once
+        with pytest.raises(TimeoutError):
+            silent.accept()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

@@ -216,10 +216,37 @@ def verify(
 
 @app.command(rich_help_panel=RESULTS)
 def track() -> None:
-    """Add the last test result to every MLflow run of its model."""
+    """Bring MLflow to what the files say: runs that it missed, test results, means of repetitions.
+
+    Replays what an outage kept from it, and makes runs of committed results and of experiments
+    that were pulled, where their model is in DVC's cache. A second time, nothing is left to do.
+    """
     from kinetrack.cli.track import track
 
-    typer.echo(track(_enter()))
+    typer.echo(track(_enter()).describe())
+
+
+@app.command(rich_help_panel=RESULTS)
+def runs(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON: full ids, params, metrics, tags.")
+    ] = False,
+    experiment: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of this MLflow experiment only.")
+    ] = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Not only the newest 20.")] = False,
+) -> None:
+    """List the trainings in MLflow, the newest first, and whether DVC still has their bytes.
+
+    A commit with * had uncommitted changes. Data and model: yes, no, part of it, or ? where the run
+    does not say which bytes they were.
+    """
+    from kinetrack.cli.runs import print_runs
+    from kinetrack.cli.track import track_if_possible
+
+    root = _enter()
+    track_if_possible(root)
+    print_runs(root, as_json=as_json, experiment=experiment, show_all=show_all)
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -231,21 +258,75 @@ def summary() -> None:
 
 
 @app.command(rich_help_panel=RESULTS)
+def reproduce(
+    run: Annotated[
+        str, typer.Argument(help="Its id, 6 or more digits of it, or its name in MLflow.")
+    ],
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make; default: beside the project.", resolve_path=True),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the clone of an equal run.")] = False,
+) -> None:
+    """Repeat a run's training in a clone, from its commit, changes, params and data; compare.
+
+    The project stays as it is. This runs the code of the run. Exit code 0: equal, or within
+    tolerance on another machine kind; 1: different; 2: it cannot be repeated.
+    """
+    from kinetrack.cli.reproduce import reproduce
+
+    raise typer.Exit(0 if reproduce(run, root=_enter(), into=into, keep=keep) else 1)
+
+
+@app.command(rich_help_panel=RESULTS)
 def ui(
     port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,
 ) -> None:
     """Open the MLflow UI on this project's runs; Ctrl-C ends it."""
+    from kinetrack.cli.track import track_if_possible
     from kinetrack.tracking.ui import serve_ui
 
-    _enter()
+    track_if_possible(_enter())
     raise typer.Exit(serve_ui(port=port))
 
 
+store_app = typer.Typer(help="Upgrade the runs' database, or bring runs of another in.")
+app.add_typer(store_app, name="store", rich_help_panel=RESULTS)
+
+
+@store_app.command("upgrade")
+def upgrade_store() -> None:
+    """Upgrade a database that an older MLflow made; a backup stays beside it."""
+    from kinetrack.cli.store import upgrade_store
+
+    _enter()
+    typer.echo(upgrade_store())
+
+
+@store_app.command("import")
+def import_store(
+    source: Annotated[
+        str, typer.Argument(help="Folder (mlruns), database (mlflow.db) or http(s) address.")
+    ],
+) -> None:
+    """Bring the runs, models and registered models of another MLflow store in.
+
+    A second import adds nothing. Exit code 0: all is here; 1: files or runs were not found there,
+    and are named; 2: bad input.
+    """
+    from kinetrack.cli.store import import_into_store
+
+    place = source if "://" in source else str(Path(source).absolute())
+    raise typer.Exit(0 if import_into_store(place, root=_enter()) else 1)
+
+
 def _enter() -> Path:
-    """Go to the project's folder, from anywhere below it."""
+    """Go to the project's folder, from anywhere below it, and see what its machine has chosen."""
+    from kinetrack.machine import apply_machine_options
     from kinetrack.tracking.artifacts import find_root
 
     root = find_root()
+    apply_machine_options(root)
     os.chdir(root)
     return root
 

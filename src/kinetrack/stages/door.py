@@ -12,6 +12,7 @@ import typer
 
 import kinetrack
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
+from kinetrack.machine import apply_machine_options
 
 
 def run(stage: str) -> None:
@@ -25,6 +26,8 @@ def run(stage: str) -> None:
     _end_with_those_above()
     try:
         _require_own_code()
+        # In the temporary checkout of an experiment, DVC_ROOT is the project that it was queued in.
+        apply_machine_options(Path(os.environ.get("DVC_ROOT") or Path.cwd()))
         app()
     except InputError as error:
         _tell(error)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 from kinetrack.data.index import TensorsRow
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_folder, write_csv, write_json
+from kinetrack.files import atomic_folder, read_csv, write_csv, write_json
 from kinetrack.learning.batches import ClipBatches, PackedClips
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
@@ -29,7 +29,15 @@ from kinetrack.using.evaluation import (
     overall_metrics,
     true_class_ranks,
 )
+from kinetrack.using.examples import find_errors
 from kinetrack.versioning.lock import data_md5
+
+if TYPE_CHECKING:
+    from kinetrack.tracking.evaluations import Result
+
+
+# Beside the confusion table; MLflow shows them too.
+REPORTS = ("metrics.json", "per_class.csv", "predictions.csv")
 
 
 class EvaluateParams(Section):
@@ -183,29 +191,36 @@ def _prediction(
     }
 
 
-def add_to_runs(evaluation: Evaluation, reports: Path, *, tensors_md5: str | None) -> int:
-    """Add the result to every MLflow run that made this model from these tensors.
+def describe_result(
+    metrics: dict[str, float],
+    card: ModelCard,
+    reports: Path,
+    *,
+    tensors_md5: str | None,
+    tensors: Path | None,
+) -> "Result":
+    """What MLflow shows of an evaluation; the runs that it is of are found by model and tensors.
 
     The test side has no part in the weights, so the same model may come from other tensors.
-
-    Returns:
-        The number of such runs.
+    Without the `tensors` themselves there are no pictures of errors.
     """
-    from kinetrack.tracking.evaluations import add_evaluation
+    from kinetrack.tracking.evaluations import Result
 
-    wanted = {"model_sha256": evaluation.card.weights_sha256}
+    tags = {"model_sha256": card.weights_sha256}
     if tensors_md5:
-        wanted["data.tensors_md5"] = tensors_md5
-    return add_evaluation(
-        tags=wanted,
-        metrics=evaluation.metrics,
-        confusion=reports / "confusion.csv",
-        files=[reports / name for name in ("metrics.json", "per_class.csv", "predictions.csv")],
-    )
+        tags["data.tensors_md5"] = tensors_md5
+    files = [reports / name for name in REPORTS if (reports / name).is_file()]
+    errors = []
+    if tensors and (reports / "predictions.csv").is_file():
+        predictions = read_csv(reports / "predictions.csv")
+        errors = find_errors(read_sides(tensors)["test"], card.clip, predictions)
+    return Result(tags, metrics, reports / "confusion.csv", files, errors)
 
 
 def main(tensors: Path, model: Path, reports: Path) -> None:
     """Evaluate MODEL on the test clips of TENSORS and write the REPORTS."""
+    from kinetrack.tracking.evaluations import add_evaluation
+
     evaluation = evaluate_model(
         load_section(EvaluateParams, "evaluate"),
         tensors=tensors,
@@ -214,7 +229,10 @@ def main(tensors: Path, model: Path, reports: Path) -> None:
         device=choose_device(),
     )
     tensors_md5 = data_md5(tensors.as_posix(), root=Path.cwd())
-    runs = add_to_runs(evaluation, reports, tensors_md5=tensors_md5)
+    result = describe_result(
+        evaluation.metrics, evaluation.card, reports, tensors_md5=tensors_md5, tensors=tensors
+    )
+    runs = add_evaluation(result)
     metrics = evaluation.metrics
     typer.echo(f"evaluate: accuracy {metrics['accuracy']:.4f} on {metrics['num_clips']} test clips")
     typer.echo(f"  added to {runs} MLflow runs")

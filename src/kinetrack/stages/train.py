@@ -501,7 +501,8 @@ def train_and_track(
                 on_start=on_start,
                 on_epoch=on_epoch,
             )
-            log_outcome(tracked, outcome.card, model_folder=model, reports=reports)
+            if team.is_first:
+                log_outcome(tracked, outcome.card, model_folder=model)
         # After the run has ended: killed before this, the next start finds it and ends it.
         if team.is_first:
             resume.finish()

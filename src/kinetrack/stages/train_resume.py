@@ -33,7 +33,6 @@ from kinetrack.versioning.lock import hash_of_inputs, stage_code
 
 _HOME = Path(".kinetrack/resume")
 _FACTS_NAME = "facts.json"
-_RUN_NAME = "mlflow_run_id"
 _TRAINING_NAME = "training"
 _FINISHED = ".finished"
 _SECTIONS = ("pack", "input", "augment", "model", "train")
@@ -49,23 +48,12 @@ class Resume:
         self.folder = folder
         self._changes = changes
 
-    @property
-    def run_id(self) -> str | None:
-        """The MLflow run of the training that was interrupted."""
-        path = self.folder / _RUN_NAME
-        return path.read_text(encoding="utf-8").strip() or None if path.is_file() else None
-
     def name_training(self) -> str:
-        """A name that this training alone has, the same in all of its starts."""
+        """A name that this training alone has, the same in all of its starts: of its MLflow run."""
         path = self.folder / _TRAINING_NAME
         if not path.is_file():
             write_text(path, f"{uuid.uuid4().hex}\n")
         return path.read_text(encoding="utf-8").strip()
-
-    def remember_run(self, run_id: str) -> None:
-        """Have the next start continue this MLflow run."""
-        if run_id:
-            write_text(self.folder / _RUN_NAME, f"{run_id}\n")
 
     def describe_start(self, epochs_before: int) -> str:
         """One line: where the training goes on, or why it does not."""

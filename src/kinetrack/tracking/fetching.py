@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.tracking import outage
-from kinetrack.tracking.continuing import find_run
 from kinetrack.tracking.model import find_served_model
 from kinetrack.tracking.store import find_if_any, open_store, quiet, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
@@ -75,8 +75,14 @@ def _find(source: str) -> _Logged:
     raise InputError(source, "is not the address of a model in MLflow", expected=forms)
 
 
+def _find_run(client: "MlflowClient", run_id: str) -> "Run | None":
+    """Return a run, None when the store has none of this id or it was deleted."""
+    run = find_if_any(client.get_run, run_id)
+    return run if run and run.info.lifecycle_stage == "active" else None
+
+
 def _find_by_run(client: "MlflowClient", run_id: str, *, source: str) -> _Logged:
-    run = find_run(client, run_id)
+    run = _find_run(client, run_id)
     if run is None:
         remedy = "`kinetrack ui` shows the runs"
         raise InputError(source, f"no such run in MLflow at {outage.address()}", remedy=remedy)

@@ -48,6 +48,24 @@ def draw_confusion(counts: Sequence[Sequence[int]], labels: Sequence[str]) -> Fi
     return figure
 
 
+def draw_strips(strips: Sequence[tuple[np.ndarray, str]]) -> Figure:
+    """Draw clips below each other, each a row of frames under its caption.
+
+    Args:
+        strips: pairs of frames (T, H, W, 3) uint8 and a caption.
+    """
+    most = max(len(frames) for frames, _ in strips)
+    figure = _figure(width_in=1.4 * most, height_in=1.7 * len(strips))
+    grid = figure.subplots(len(strips), most, squeeze=False)
+    for axes, (frames, caption) in zip(grid, strips, strict=True):
+        for place, frame in zip(axes, frames, strict=False):
+            place.imshow(frame)
+        for place in axes:
+            place.axis("off")
+        axes[0].set_title(caption, loc="left", fontsize=9, parse_math=False)
+    return figure
+
+
 def _figure(*, width_in: float, height_in: float) -> Figure:
     figure = Figure(figsize=(width_in, height_in), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

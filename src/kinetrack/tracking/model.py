@@ -20,15 +20,28 @@ _SERVING_CODE = _PACKAGE / "using" / "serving.py"
 _REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch", "torchvision")
 
 
-def log_served_model(
+def begin_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel":
+    """Return the one model of a run, made when missing: metrics may be bound to it at once."""
+    from mlflow.entities import LoggedModelOutput
+
+    logged = find_served_model(client, run) or client.create_logged_model(
+        run.info.experiment_id, _NAME, source_run_id=run.info.run_id, params=run.data.params
+    )
+    outputs = run.outputs.model_outputs if run.outputs else []
+    if logged.model_id not in [output.model_id for output in outputs]:
+        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
+    return logged
+
+
+def finish_served_model(
     client: "MlflowClient",
-    run_id: str,
+    logged: "LoggedModel",
     folder: Path,
     *,
     clip_shape: tuple[int, int, int, int],
     num_classes: int,
 ) -> None:
-    """Log a model folder, with the code that loads it, as the one model of a run.
+    """Give a logged model its files: a model folder, and the code that loads it.
 
     Done with the client, since `mlflow.pyfunc.log_model` works on global state: it would leave
     MLFLOW_TRACKING_URI set for the rest of the process.
@@ -38,15 +51,9 @@ def log_served_model(
     """
     from mlflow.models import Model
 
-    run = client.get_run(run_id)
-    # A training that was interrupted while it logged its model has begun one.
-    logged = find_served_model(client, run) or client.create_logged_model(
-        run.info.experiment_id, _NAME, source_run_id=run_id, params=run.data.params
-    )
-    _link_model(client, run, logged)
     description = Model(
         artifact_path=logged.artifact_location,
-        run_id=run_id,
+        run_id=logged.source_run_id,
         model_id=logged.model_id,
         model_uuid=logged.model_id,
     )
@@ -63,14 +70,6 @@ def find_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None
     of_the_run = f"source_run_id = '{run.info.run_id}' AND name = '{_NAME}'"
     found = client.search_logged_models([run.info.experiment_id], of_the_run)
     return found[0] if found else None
-
-
-def _link_model(client: "MlflowClient", run: "Run", logged: "LoggedModel") -> None:
-    from mlflow.entities import LoggedModelOutput
-
-    outputs = run.outputs.model_outputs if run.outputs else []
-    if logged.model_id not in [output.model_id for output in outputs]:
-        client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, step=0)])
 
 
 def _save(saved: Path, folder: Path, *, description: "Model", signature: "ModelSignature") -> None:

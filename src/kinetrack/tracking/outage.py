@@ -3,15 +3,39 @@
 import re
 import sys
 
+from kinetrack.errors import InputError
 from kinetrack.tracking.store import tracking_uri
 
 _LONGEST_REASON = 200
 
 
+class Outage:
+    """Tells once that MLflow does not answer, and once that it does again."""
+
+    def __init__(self) -> None:
+        self._is_on = False
+
+    def begin(self, error: Exception) -> None:
+        """Say why, unless that was said."""
+        if not self._is_on:
+            report(error)
+        self._is_on = True
+
+    def end(self) -> None:
+        """Say that it is over, if it was on."""
+        if self._is_on:
+            sys.stderr.write(f"MLflow at {address()} answers again: nothing is lost\n")
+        self._is_on = False
+
+
 def report(error: Exception) -> None:
     """Print one warning line to stderr; passwords in addresses are left out."""
-    line = f"MLflow at {address()} does not answer; this run is not tracked: {reason(error)}"
-    sys.stderr.write(line + "\n")
+    trouble = (
+        f"MLflow cannot be used: {_without_passwords(str(error))}"
+        if isinstance(error, InputError)
+        else f"MLflow at {address()} does not take it: {reason(error)}"
+    )
+    sys.stderr.write(f"{trouble}; `kinetrack track` sends it later\n")
 
 
 def address() -> str:

@@ -1,43 +1,48 @@
-"""One MLflow run for each training: its params, epochs, figures and model."""
+"""One MLflow run for each training: its params, epochs, figures and model.
 
-import functools
+A training writes its journal, and the run is made of that: at once where MLflow answers in time,
+else by `kinetrack track`.
+"""
+
 import getpass
-import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Concatenate, NamedTuple, ParamSpec
 
-from kinetrack.errors import InputError
-from kinetrack.files import read_csv
-from kinetrack.tracking import outage
-from kinetrack.tracking.continuing import (
-    TRAINING_TAG,
-    find_run,
-    find_run_of,
-    logged_epochs,
-    reopen_run,
-)
+from kinetrack.files import write_alone
+from kinetrack.tracking.host import SystemMonitor
 from kinetrack.tracking.interrupts import held_back
-from kinetrack.tracking.model import log_served_model
-from kinetrack.tracking.store import experiment_id, open_store, quiet
+from kinetrack.tracking.journal import (
+    DatasetInput,
+    Journal,
+    ModelFacts,
+    journal_path,
+)
+from kinetrack.tracking.outage import Outage
+from kinetrack.tracking.projection import Projection
+from kinetrack.tracking.replay import identify
+from kinetrack.tracking.store import (
+    http_limits,
+    local_database,
+    open_store,
+    quiet,
+    require_writable,
+)
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient, entities
+# A training waits so long for one answer, and begins no other request after so long: together
+# what an epoch may lose. What was not sent then is sent with a later epoch.
+_ANSWER_S = 2
+_REQUESTS_S = 2.0
+# At the end, once a server has answered in time: of one file of the model.
+_UPLOAD_S = 60
+# After an attempt that took long, so many times as long is trained first.
+_PATIENCE = 20
 
-P = ParamSpec("P")
 
-# MLflow refuses a request with more.
-_MOST_PARAMS_A_CALL = 100
-
-
-class DatasetInput(NamedTuple):
-    """The tensors that a training reads."""
-
-    name: str
-    digest: str  # DVC's md5, `<32 hex digits>.dir` for a folder
-    path: str  # relative to the project
+class _EnoughError(Exception):
+    """The time that a training has for MLflow is over; nothing is wrong."""
 
 
 @contextmanager
@@ -47,43 +52,53 @@ def training_run(
     name: str,
     params: Mapping[str, object],
     tags: Mapping[str, str],
-    dataset: DatasetInput | None = None,
-    continues: str | None = None,
+    datasets: Sequence[DatasetInput] = (),
+    files: Mapping[str, str] | None = None,
+    key: str = "by-hand",
+    training: str | None = None,
 ) -> Iterator["TrainingRun"]:
     """Open a run for a training and close it as FINISHED, FAILED or KILLED.
 
-    A server that does not answer costs one warning line, never the training.
+    MLflow that does not answer, or has no room, costs one warning line, never the training.
 
     Args:
         experiment: made when missing.
         params: may be nested; logged under dotted keys.
-        continues: id of the run of the interrupted training that this one goes on with. It is
-            opened again, with its params and the new tags; where the experiment has it no
-            longer, a new run is made.
+        files: text of small files by name.
+        key: the train key, which names the journal.
+        training: name of the training that goes on after an interruption, or of a new one; its
+            run is found by it. A new training without a name gets one.
 
     Raises:
-        InputError: a store on this machine cannot be used, or the experiment is deleted.
+        InputError: the same training is at work in another process, or its journal cannot be
+            written.
     """
-    run = TrainingRun()
-    run.start(experiment=experiment, name=name, tags=tags, continues=continues)
-    run.log_inputs(params, dataset)
-    try:
-        yield run
-    except Exception:
-        run.end("FAILED")
-        raise
-    except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
-        run.end("KILLED")
-        raise
-    run.end("FINISHED")
+    path, training = journal_path(key), training or uuid.uuid4().hex
+    with write_alone(path.with_name(training)):
+        run = TrainingRun(Journal(path, training))
+        run.begin(
+            experiment=experiment,
+            name=name,
+            params=flatten(params),
+            tags={"mlflow.user": _user(), **tags},
+            datasets=[list(dataset) for dataset in datasets],
+            files=dict(files or {}),
+        )
+        try:
+            yield run
+        except Exception:
+            run.end("FAILED")
+            raise
+        except BaseException:  # Ctrl-C, or SIGTERM as SystemExit
+            run.end("KILLED")
+            raise
+        run.end("FINISHED")
 
 
 @contextmanager
 def untracked_run() -> Iterator["TrainingRun"]:
     """Yield a run that records nothing: of several processes of a training, one is tracked."""
-    run = TrainingRun()
-    run.is_tracked = False
-    yield run
+    yield TrainingRun(None)
 
 
 def flatten(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]:
@@ -97,123 +112,106 @@ def flatten(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]
     return flat
 
 
-def _tracked(
-    method: Callable[Concatenate["TrainingRun", P], None],
-) -> Callable[Concatenate["TrainingRun", P], None]:
-    """Turn the first failure into one warning line and every later call into nothing."""
+class TrainingRun:
+    """A training that is recorded, and sent to MLflow as far as that answers in time."""
 
-    @functools.wraps(method)
-    def call(run: "TrainingRun", /, *args: P.args, **kwargs: P.kwargs) -> None:
-        if not run.is_tracked:
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._projection: Projection | None = None
+        self._monitor = SystemMonitor()
+        self._outage = Outage()
+        self._next_try = 0.0
+        self._model_folder: Path | None = None
+        self.is_sent = False
+
+    @property
+    def run_id(self) -> str:
+        """Empty where MLflow has not answered yet."""
+        return self._projection.run_id if self._projection else ""
+
+    def begin(self, *, tags: Mapping[str, str], **facts: object) -> None:
+        """Record the start of a training, or that it goes on with the params that it had."""
+        if self._journal:
+            self._monitor.sample()  # from here on
+            goes_on = self._journal.training is not None
+            self._journal.begin(tags=dict(tags), **({} if goes_on else facts))
+            self._send()
+
+    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Log the metrics of an epoch (from 1); `train/loss` is among them."""
+        if self._journal:
+            self._journal.add_epoch(epoch, {**metrics, **self._monitor.sample()})
+            self._send()
+
+    def log_history(self, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> None:
+        """Log those epochs, each with its metrics, that are not recorded.
+
+        A kill may fall between the checkpoint of an epoch and its record.
+        """
+        if self._journal and epochs:
+            for epoch, metrics in epochs:
+                self._journal.add_epoch(epoch, metrics)
+            self._send()
+
+    def set_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags, `model_sha256` among them, by which an evaluation finds the run."""
+        if self._journal:
+            self._journal.add_tags(tags)
+
+    def log_model(self, folder: Path, facts: ModelFacts) -> None:
+        """Log a model folder so that `mlflow.pyfunc.load_model` gives it back anywhere."""
+        if self._journal:
+            self._model_folder = folder
+            self._journal.add_model(facts)
+
+    def end(self, status: str) -> None:
+        """Close the run with a status of MLflow's."""
+        if self._journal:
+            self._journal.end(status)
+            self._next_try = 0.0
+            self._send()
+
+    def _send(self) -> None:
+        """Send what MLflow lacks, in the time that there is for it."""
+        begin, self.is_sent = time.monotonic(), False
+        if begin < self._next_try:
             return
         try:
             with held_back(), quiet():
-                method(run, *args, **kwargs)
-        except InputError:
-            raise
+                self._send_in_time()
+            self._outage.end()
+        except _EnoughError:
+            pass
         except Exception as error:  # whatever a store raises, the training is worth more
-            run.is_tracked = False
-            outage.report(error)
+            self._projection = None  # what it knows may be wrong now
+            self._outage.begin(error)
+        now = time.monotonic()
+        if now - begin > _REQUESTS_S:
+            self._next_try = now + _PATIENCE * (now - begin)
 
-    return call
+    def _send_in_time(self) -> None:
+        assert self._journal
+        assert self._journal.training
+        is_over = self._journal.training.status != "RUNNING"
+        with http_limits(timeout_s=_ANSWER_S, retries=0):
+            client = open_store(timeout_s=_ANSWER_S)
+            if database := local_database():
+                require_writable(database, timeout_s=_ANSWER_S)
+        began = time.monotonic()
 
+        def stop_when_late() -> None:
+            if not is_over and time.monotonic() - began > _REQUESTS_S:
+                raise _EnoughError
 
-class TrainingRun:
-    """A run in MLflow; after the first call that fails, tracking is over and training goes on."""
-
-    def __init__(self) -> None:
-        self.run_id = ""
-        self.is_tracked = True
-        self._client: MlflowClient
-        self._epochs: set[int] = set()
-
-    @_tracked
-    def start(
-        self, *, experiment: str, name: str, tags: Mapping[str, str], continues: str | None = None
-    ) -> None:
-        """Open the run that is continued, else make one, and its experiment when missing."""
-        self.run_id = continues or ""  # where no server answers now, it may the next time
-        self._client = open_store()
-        place = experiment_id(self._client, experiment)
-        tags = {"mlflow.user": _user(), **tags}
-        earlier = find_run(self._client, continues) if continues else None
-        if earlier is None and TRAINING_TAG in tags:
-            earlier = find_run_of(self._client, place, tags[TRAINING_TAG])
-        if earlier and earlier.info.experiment_id == place:
-            self.run_id = earlier.info.run_id
-            reopen_run(self._client, earlier, tags)
-            self._epochs = logged_epochs(self._client, self.run_id)
-        else:
-            self.run_id = self._client.create_run(place, tags=tags, run_name=name).info.run_id
-
-    @_tracked
-    def log_inputs(self, params: Mapping[str, object], dataset: DatasetInput | None) -> None:
-        """Log what the training starts from, as far as the run does not have it."""
-        from mlflow.entities import Param
-
-        known = self._client.get_run(self.run_id).data.params  # MLflow would refuse a new value
-        logged = [Param(key, value) for key, value in flatten(params).items() if key not in known]
-        for first in range(0, len(logged), _MOST_PARAMS_A_CALL):
-            chunk = logged[first : first + _MOST_PARAMS_A_CALL]
-            self._client.log_batch(self.run_id, params=chunk)
-        if dataset:  # a second time, MLflow sees that the run has it
-            self._client.log_inputs(self.run_id, datasets=[_mlflow_input(dataset)])
-
-    def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Log the metrics of an epoch (from 1) in one call; `train/loss` is among them."""
-        self.log_history([(epoch, metrics)])
-
-    @_tracked
-    def log_history(self, epochs: Sequence[tuple[int, Mapping[str, float]]]) -> None:
-        """Log those epochs, each with its metrics, that the run does not have.
-
-        A kill may fall between the checkpoint of an epoch and its logging, or a new run take the
-        place of one that is lost.
-        """
-        from mlflow.entities import Metric
-
-        for epoch, metrics in epochs:
-            if epoch not in self._epochs:
-                now_ms = int(time.time() * 1000)
-                logged = [Metric(key, float(x), now_ms, epoch) for key, x in metrics.items()]
-                self._client.log_batch(self.run_id, metrics=logged)
-                self._epochs.add(epoch)
-
-    @_tracked
-    def set_tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags, `model_sha256` among them, by which an evaluation finds the run."""
-        from mlflow.entities import RunTag
-
-        self._client.log_batch(self.run_id, tags=[RunTag(*tag) for tag in tags.items()])
-
-    @_tracked
-    def log_figures(self, history_csv: Path) -> None:
-        """Log curves of loss and accuracy drawn from a table with one row an epoch."""
-        from kinetrack.tracking.figures import draw_curves
-
-        figure = draw_curves(read_csv(history_csv))
-        self._client.log_figure(self.run_id, figure, "plots/curves.png")
-
-    @_tracked
-    def log_params_file(self, path: Path) -> None:
-        """Log the params file as it was."""
-        self._client.log_artifact(self.run_id, str(path))
-
-    @_tracked
-    def log_model(self, folder: Path, *, num_frames: int, size_px: int, num_classes: int) -> None:
-        """Log a model folder so that `mlflow.pyfunc.load_model` gives it back anywhere."""
-        log_served_model(
-            self._client,
-            self.run_id,
-            folder,
-            clip_shape=(3, num_frames, size_px, size_px),
-            num_classes=num_classes,
-        )
-
-    @_tracked
-    def end(self, status: str) -> None:
-        """Close the run with a status of MLflow's."""
-        self._client.set_terminated(self.run_id, status)
+        self._projection = self._projection or Projection(client)
+        with http_limits(timeout_s=_UPLOAD_S if is_over else _ANSWER_S, retries=int(is_over)):
+            self.is_sent = self._projection.send(
+                self._journal.training,
+                lambda _: nullcontext(self._model_folder),
+                between=stop_when_late,
+            )
+            if is_over:
+                self._journal.mark_sent(identify(client), has_model=self.is_sent)
 
 
 def _user() -> str:
@@ -221,13 +219,3 @@ def _user() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         return "unknown"
-
-
-def _mlflow_input(dataset: DatasetInput) -> "entities.DatasetInput":
-    """Describe the tensors to MLflow without its data classes, which read the data."""
-    from mlflow import entities
-
-    source = json.dumps({"uri": dataset.path})
-    described = entities.Dataset(dataset.name, dataset.digest, "local", source)
-    context = entities.InputTag("mlflow.data.context", "training")
-    return entities.DatasetInput(described, [context])

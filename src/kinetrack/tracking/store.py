@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.artifacts import ARTIFACT_ROOT, SCHEME, find_root
+from kinetrack.tracking.schema import require_current_schema
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +33,12 @@ _DEFAULT_SETTINGS = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+# As MLflow waits for a database that another process writes.
+_PATIENCE_S = 20
+
+
+class StoreBusyError(InputError):
+    """A database that another process does not let go of: it can be used later."""
 
 
 def database_path(root: Path) -> Path:
@@ -50,16 +56,35 @@ def named_tracking_uri() -> str | None:
     return os.environ.get("MLFLOW_TRACKING_URI") or None
 
 
-def open_store() -> "MlflowClient":
+def local_database() -> Path | None:
+    """Return the file of the tracking store, None when it is a server; it need not exist."""
+    named = named_tracking_uri()
+    if named is None:
+        return database_path(find_root())
+    if not named.startswith("sqlite"):
+        return None
+    from sqlalchemy import make_url
+
+    name = make_url(named).database
+    return Path(name).absolute() if name and name != ":memory:" else None
+
+
+def open_store(*, timeout_s: float = _PATIENCE_S) -> "MlflowClient":
     """Return a client of the tracking store; the project's own database is made when missing.
 
+    Args:
+        timeout_s: how long a database is waited for that another process holds.
+
     Raises:
+        StoreBusyError: another process holds the database.
         InputError: a store on this machine cannot be used.
     """
     apply_default_settings()
     if named_tracking_uri() is None:
         _require_plugin()
-        prepare_database(database_path(find_root()))
+        prepare_database(database_path(find_root()), timeout_s=timeout_s)
+    elif path := local_database():
+        _check_database_and_schema(path, timeout_s=timeout_s)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -110,11 +135,12 @@ def find_if_any(get: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | N
         raise
 
 
-def prepare_database(path: Path) -> None:
+def prepare_database(path: Path, *, timeout_s: float = _PATIENCE_S) -> None:
     """Make the project's database when it is missing, refuse a file that is none.
 
     Raises:
-        InputError: the file is not a database of MLflow, or the folder cannot be written.
+        StoreBusyError: another process holds the database.
+        InputError: the file is not a database of this MLflow, or the folder cannot be written.
     """
     if set("?%") & set(str(path)):  # SQLAlchemy and MLflow would read another path
         raise InputError(path, "MLflow's database cannot have ? or % in its path")
@@ -122,10 +148,10 @@ def prepare_database(path: Path) -> None:
         if _is_missing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             # Four processes that start on a missing database would ruin it for ever.
-            with FileLock(path.with_name(f"{path.name}.lock")):
+            with FileLock(lock_of(path)):
                 if _is_missing(path):
                     _make_database(path)
-        check_database(path)
+        _check_database_and_schema(path, timeout_s=timeout_s)
     except OSError as error:
         raise InputError(path, "cannot be made", found=error.strerror) from error
 
@@ -137,8 +163,30 @@ def apply_default_settings() -> None:
 
 
 @contextmanager
+def http_limits(*, timeout_s: int, retries: int) -> Iterator[None]:
+    """Within the block, wait so long for a server, and ask so often again.
+
+    What the user set stays. MLflow reads these variables at every request.
+    """
+    apply_default_settings()
+    limits = {
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout_s),
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": str(retries),
+    }
+    ours = {name for name in limits if os.environ[name] == _DEFAULT_SETTINGS[name]}
+    try:
+        os.environ.update({name: limits[name] for name in ours})
+        yield
+    finally:
+        os.environ.update({name: _DEFAULT_SETTINGS[name] for name in ours})
+
+
+@contextmanager
 def quiet() -> Iterator[None]:
     """Keep MLflow's log lines out of a stage's output, unless the user set MLFLOW_LOGGING_LEVEL."""
+    apply_default_settings()
+    import mlflow  # noqa: F401  sets levels, which are overridden here
+
     loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
     if os.environ.get("MLFLOW_LOGGING_LEVEL"):
         loggers = []
@@ -157,52 +205,100 @@ def _require_plugin() -> None:
         raise InputError("kinetrack", "its MLflow plugin is not installed", remedy="make install")
 
 
+def lock_of(path: Path) -> Path:
+    """Return the file whose lock a process holds that makes or replaces a database."""
+    return path.with_name(f"{path.name}.lock")
+
+
+def partial_of(path: Path) -> Path:
+    """Return the name of a database that is not yet whole; its lock is held meanwhile."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database if it exists, with what a killed process has left beside it."""
+    for name in (path.name, f"{path.name}-journal"):
+        path.with_name(name).unlink(missing_ok=True)
+
+
 def _is_missing(path: Path) -> bool:
     return not path.exists() or path.stat().st_size == 0
 
 
 def _make_database(path: Path) -> None:
     """Make the database under another name first: a killed process leaves no half of it."""
-    import mlflow  # noqa: F401  sets its log levels, which `quiet` then overrides
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.unlink(missing_ok=True)
+    temporary = partial_of(path)
+    remove_database(temporary)
     with quiet():
         store: Any = SqlAlchemyStore  # untyped
         store(f"sqlite:///{temporary}", ARTIFACT_ROOT)._dispose_engine()
     temporary.replace(path)
 
 
-def check_database(path: Path) -> None:
+def check_database(path: Path, *, timeout_s: float = _PATIENCE_S) -> str | None:
     """Refuse a file that is no database; MLflow itself would try again for minutes.
 
-    A missing one is fine.
+    Returns:
+        The revision of its tables, None when it is missing.
 
     Raises:
+        StoreBusyError: another process holds it.
         InputError: the file is no database of MLflow, or cannot be opened now.
     """
     if _is_missing(path):
-        return
+        return None
     try:
-        with closing(sqlite3.connect(path, timeout=20)) as connection:
-            connection.execute("SELECT version_num FROM alembic_version").fetchone()
+        with closing(sqlite3.connect(path, timeout=timeout_s)) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname != "SQLITE_NOTADB" and "no such table" not in str(error):
-            remedy = "try again when nothing else uses it; it may be sound"
-            raise InputError(path, "cannot be opened now", found=error, remedy=remedy) from error
-        remedy = "move it away; the next training makes a new one"
-        raise InputError(path, "not an MLflow database", found=error, remedy=remedy) from error
+        raise describe_trouble(path, error) from error
+    if row is None:
+        raise _no_database(path, "no schema revision")
+    return str(row[0])
+
+
+def require_writable(path: Path, *, timeout_s: float) -> None:
+    """Refuse a database that another process writes all the time.
+
+    Every call of MLflow on it would wait for 20 s.
+
+    Raises:
+        StoreBusyError: another process holds it.
+        InputError: it is missing, no database, or cannot be written.
+    """
+    address = f"{path.absolute().as_uri()}?mode=rw"  # never makes one
+    try:
+        with closing(
+            sqlite3.connect(address, uri=True, timeout=timeout_s, isolation_level=None)
+        ) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.DatabaseError as error:
+        raise describe_trouble(path, error) from error
+
+
+def describe_trouble(path: Path, error: sqlite3.DatabaseError) -> InputError:
+    """Say what a person can do about a database that SQLite cannot use."""
+    if error.sqlite_errorname.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        remedy = "try again when nothing else writes it"
+        return StoreBusyError(path, "is being written by another process", remedy=remedy)
+    if error.sqlite_errorname == "SQLITE_NOTADB" or "no such table" in str(error):
+        return _no_database(path, error)
+    remedy = "try again when nothing else uses it; it may be sound"
+    return InputError(path, "cannot be opened now", found=error, remedy=remedy)
+
+
+def _no_database(path: Path, found: object) -> InputError:
+    remedy = "move it away; the next training makes a new one"
+    return InputError(path, "not an MLflow database", found=found, remedy=remedy)
+
+
+def _check_database_and_schema(path: Path, *, timeout_s: float) -> None:
+    if revision := check_database(path, timeout_s=timeout_s):
+        require_current_schema(path, revision)
 
 
 def _unusable_store(uri: str, error: Exception) -> InputError:
-    revisions = re.search(r"found version (\w+), but expected (\w+)", str(error))
-    if revisions is None:
-        return InputError(uri, "MLflow cannot use this store", found=str(error).splitlines()[0])
-    return InputError(
-        uri,
-        "another MLflow version made this database",
-        found=f"schema {revisions[1]}",
-        expected=f"schema {revisions[2]}",
-        remedy=f"install that version, or back it up and run `mlflow db upgrade '{uri}'`",
-    )
+    return InputError(uri, "MLflow cannot use this store", found=str(error).splitlines()[0])

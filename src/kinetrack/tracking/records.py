@@ -1,0 +1,129 @@
+"""Runs as they are recorded: found by id, by the beginning of one or by name."""
+
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+from kinetrack.errors import InputError
+from kinetrack.tracking import outage
+from kinetrack.tracking.store import find_if_any, open_store, quiet
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+T = TypeVar("T")
+
+_SHORTEST_ID = 6
+_ID = re.compile(rf"[0-9a-f]{{{_SHORTEST_ID},32}}")
+_PAGE = 1000
+_MOST_NAMED = 5
+
+
+class RunRecord(NamedTuple):
+    """What MLflow has of a run; of each metric the last value."""
+
+    run_id: str
+    name: str
+    status: str
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
+
+
+def find_record(name_or_id: str) -> RunRecord:
+    """Find the one run that has this id, an id that begins so (6 digits or more), or this name.
+
+    Runs that were deleted in MLflow do not count.
+
+    Raises:
+        InputError: there is none, or more than one; the store does not answer.
+    """
+    found = _ask(lambda client: _find(client, name_or_id), about=name_or_id)
+    if not found:
+        remedy = f"`kinetrack runs` lists them; give {_SHORTEST_ID} or more digits of an id"
+        raise InputError(name_or_id, f"no such run in MLflow at {outage.address()}", remedy=remedy)
+    if len(found) > 1:
+        ids = [run.info.run_id for run in found[:_MOST_NAMED]]
+        more = ["..."] if len(found) > _MOST_NAMED else []
+        raise InputError(
+            name_or_id,
+            "is more than one run",
+            found=f"{len(found)}: {', '.join(ids + more)}",
+            remedy="give the id, or more digits of it",
+        )
+    return _to_record(found[0])
+
+
+def read_artifact(record: RunRecord, path: str) -> bytes | None:
+    """Read a file of a run, None when it has none of this name.
+
+    Raises:
+        InputError: the store does not answer.
+    """
+
+    def read(client: "MlflowClient") -> bytes | None:
+        folder = str(PurePosixPath(path).parent)
+        listed = client.list_artifacts(record.run_id, None if folder == "." else folder)
+        if path not in [one.path for one in listed if not one.is_dir]:
+            return None
+        with tempfile.TemporaryDirectory() as scratch:
+            return Path(client.download_artifacts(record.run_id, path, scratch)).read_bytes()
+
+    return _ask(read, about=f"{path} of run {record.run_id}")
+
+
+def set_tags(run_id: str, tags: dict[str, str]) -> None:
+    """Set tags of a run.
+
+    Raises:
+        InputError: the store does not answer, or takes none.
+    """
+    from mlflow.entities import RunTag
+
+    listed = [RunTag(name, value) for name, value in tags.items()]
+    _ask(lambda client: client.log_batch(run_id, tags=listed), about=f"run {run_id}")
+
+
+def _ask(question: Callable[["MlflowClient"], T], *, about: str) -> T:
+    """Ask the store; whatever it raises is told in one line."""
+    try:
+        with quiet():
+            return question(open_store())
+    except InputError:
+        raise
+    except Exception as error:  # of a store, of its files, of the network
+        problem = f"cannot be had from MLflow at {outage.address()}"
+        raise InputError(about, problem, found=outage.reason(error)) from error
+
+
+def _find(client: "MlflowClient", name_or_id: str) -> "list[Run]":
+    by_id = find_if_any(client.get_run, name_or_id)
+    if by_id and by_id.info.lifecycle_stage == "active":
+        return [by_id]
+    filters = [f"attributes.run_name = {_quote(name_or_id)}"]
+    if _ID.fullmatch(name_or_id):
+        filters.append(f"attributes.run_id LIKE '{name_or_id}%'")
+    places = [one.experiment_id for one in client.search_experiments(max_results=_PAGE)]
+    # One page: who means one run learns here that it is not the only one.
+    pages = (client.search_runs(places, wanted) for wanted in filters) if places else ()
+    return list({run.info.run_id: run for page in pages for run in page}.values())
+
+
+def _quote(text: str) -> str:
+    """Quote for MLflow's filters, which know no escapes: a text with both quotes finds nothing."""
+    quote = '"' if "'" in text else "'"
+    return f"{quote}{text.replace(quote, '')}{quote}"
+
+
+def _to_record(run: "Run") -> RunRecord:
+    return RunRecord(
+        run_id=run.info.run_id,
+        name=run.info.run_name or "",
+        status=run.info.status,
+        tags=dict(run.data.tags),
+        params=dict(run.data.params),
+        metrics=dict(run.data.metrics),
+    )

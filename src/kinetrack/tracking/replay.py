@@ -1,0 +1,140 @@
+"""What MLflow was not told: journals of this machine's trainings, and trainings of others."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kinetrack.errors import InputError
+from kinetrack.files import is_being_written, write_alone
+from kinetrack.tracking.journal import Journal, Training, read_all, spool_folder
+from kinetrack.tracking.outage import address
+from kinetrack.tracking.projection import FindModel, Projection, log_text
+from kinetrack.tracking.store import find_if_any, named_tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_PAGE = 1000
+_LOCK = "dvc.lock"
+_LOCK_TAG = "dvc.lock_md5"
+_EXPERIMENT_OF_EVERY_STORE = "0"
+
+
+class Replayed(NamedTuple):
+    """What was sent, in runs."""
+
+    sent: int
+    without_model: int  # the model's files are not on this machine
+
+
+def identify(client: "MlflowClient") -> str:
+    """Name a store: a project's own one may be moved, and one that is made anew is another one."""
+    place = address() if named_tracking_uri() else "mlruns"
+    experiment = find_if_any(client.get_experiment, _EXPERIMENT_OF_EVERY_STORE)
+    return f"{place} of {experiment.creation_time if experiment else 'unknown'}"
+
+
+def replay_journals(client: "MlflowClient", find_model: FindModel) -> Replayed:
+    """Send what this store lacks of the trainings that the journals have.
+
+    A training without an end that is not at work now was killed, and is recorded as such.
+
+    Raises:
+        Exception: whatever MLflow raises; the trainings before are sent.
+    """
+    store, sent, without_model = identify(client), 0, 0
+    for path, training in read_all(spool_folder()):
+        alone = path.with_name(training.id)
+        if training.is_sent(store) or is_being_written(alone):
+            continue
+        if training.lacks_only_model(store) and not _is_there(training, find_model):
+            without_model += 1
+            continue
+        with write_alone(alone):
+            has_model = _replay(client, Journal(path, training.id), store, find_model)
+        sent += 1
+        without_model += not has_model
+    return Replayed(sent, without_model)
+
+
+def _is_there(training: Training, find_model: FindModel) -> bool:
+    if training.model is None:
+        return True
+    with find_model(training.model) as folder:
+        return folder is not None
+
+
+def _replay(client: "MlflowClient", journal: Journal, store: str, find_model: FindModel) -> bool:
+    assert journal.training
+    if journal.training.status == "RUNNING":
+        journal.end("KILLED")
+    try:
+        has_model = Projection(client).send(journal.training, find_model)
+    except InputError:  # its experiment was deleted in MLflow, and it with that
+        has_model = True
+    journal.mark_sent(store, has_model=has_model)
+    return has_model
+
+
+def make_missing_runs(
+    client: "MlflowClient", trainings: Iterable[Training], find_model: FindModel
+) -> int:
+    """Make runs of trainings that no run of this store is of; return how many were made.
+
+    A run is of a training that has its train key, or made its model of the same tensors; so are
+    those that were deleted in MLflow.
+    """
+    known = {name for run in all_runs(client, deleted_too=True) for name in _names(run.data.tags)}
+    made = 0
+    for training in trainings:
+        names = _names(training.tags)
+        if known.isdisjoint(names):
+            Projection(client).send(training, find_model)
+            known.update(names)
+            made += 1
+    return made
+
+
+def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:
+    """Return by what a training is known."""
+    names: set[tuple[str, ...]] = set()
+    if "train_key" in tags:
+        names.add((tags["train_key"],))
+    if "model_md5" in tags and "data.tensors_md5" in tags:
+        names.add((tags["model_md5"], tags["data.tensors_md5"]))
+    return names
+
+
+def attach_final_locks(
+    client: "MlflowClient", trainings: Iterable[Training], runs: Iterable["Run"]
+) -> None:
+    """Give runs the `dvc.lock` that DVC wrote after their training, and the commit that has it."""
+    final = {training.tags["train_key"]: training for training in trainings}
+    for run in runs:
+        training = final.get(run.data.tags.get("train_key", ""))
+        lock = training.files.get(_LOCK) if training else None
+        if training is None or lock is None:
+            continue
+        tags = {_LOCK_TAG: hashlib.md5(lock.encode(), usedforsecurity=False).hexdigest()}
+        if "dvc.commit" in training.tags:
+            tags["dvc.commit"] = training.tags["dvc.commit"]
+        if any(run.data.tags.get(name) != value for name, value in tags.items()):
+            log_text(client, run.info.run_id, lock, _LOCK)
+            for name, value in tags.items():
+                client.set_tag(run.info.run_id, name, value)
+
+
+def all_runs(client: "MlflowClient", *, deleted_too: bool = False) -> Iterator["Run"]:
+    """Yield the runs of all experiments."""
+    from mlflow.entities import ViewType
+
+    view = ViewType.ALL if deleted_too else ViewType.ACTIVE_ONLY
+    ids = [one.experiment_id for one in client.search_experiments(view, max_results=_PAGE)]
+    token = None
+    while ids:
+        page = client.search_runs(ids, run_view_type=view, max_results=_PAGE, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return

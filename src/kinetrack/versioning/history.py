@@ -1,0 +1,193 @@
+"""Trainings that commits, DVC's experiments and this workspace have the results of."""
+
+import hashlib
+import re
+import subprocess
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from kinetrack.params import Yaml12Loader
+from kinetrack.versioning.cache import cache_folder, object_path
+from kinetrack.versioning.lock import hash_of_inputs
+
+_LOCK = "dvc.lock"
+_MODEL = "data/model"
+# As DVC writes it; parsing every lock of a long history would take minutes.
+_MODEL_MD5 = re.compile(r"- path: data/model\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
+_EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+# Reports are in Git: small.
+_FILES = (
+    "params.yaml",
+    _LOCK,
+    "reports/train/history.csv",
+    "reports/evaluate/metrics.json",
+    "reports/evaluate/confusion.csv",
+    "reports/evaluate/per_class.csv",
+    "reports/evaluate/predictions.csv",
+)
+
+
+class Origin(NamedTuple):
+    """Where a result is kept: a commit, which may be one of DVC's experiments, or the workspace."""
+
+    commit: str
+    """Empty for the workspace."""
+    time_ms: int
+    """Of the commit, or of the workspace's lock."""
+    experiment: str = ""
+    baseline: str = ""
+    """The commit that an experiment started from."""
+
+
+class PastTraining(NamedTuple):
+    """A training as `dvc.lock` and the reports beside it tell of it."""
+
+    origin: Origin
+    train_key: str
+    model_md5: str
+    tensors_md5: str
+    dataset: str
+    code: dict[str, str]
+    """Md5 by path of the code of stage `train`."""
+    params: dict[str, Any]
+    inputs: dict[str, str]
+    """Md5 by path of what all stages read."""
+    files: dict[str, bytes]
+    """Content by path, of those only that `dvc.lock` says belong to it."""
+    is_evaluated: bool
+
+
+def list_past_trainings(root: Path) -> list[PastTraining]:
+    """List, the oldest first, each training whose model is in DVC's cache, once.
+
+    Looked at are branches, tags, remote branches, DVC's experiments, and the workspace. What has
+    no model in the cache is another one's, until `dvc pull` or `dvc exp pull` brings it.
+    """
+    cache = cache_folder(root)
+    found: dict[str, PastTraining] = {}
+    texts = {_workspace(root): _read_workspace(root, [_LOCK]).get(_LOCK)}
+    origins = _list_commits(root)
+    locks = _read_commits(root, [(origin, _LOCK) for origin in origins])
+    texts |= {origin: locks.get((origin, _LOCK)) for origin in origins}
+    for origin, lock in texts.items():
+        md5s = _MODEL_MD5.findall(lock.decode("utf-8", "replace")) if lock else []
+        for md5 in dict.fromkeys(md5s):
+            if md5 not in found and object_path(cache, md5).is_file():
+                training = _read_training(root, origin)
+                if training and training.model_md5 == md5:
+                    found[md5] = training
+    return sorted(found.values(), key=lambda one: one.origin.time_ms)
+
+
+def _workspace(root: Path) -> Origin:
+    lock = root / _LOCK
+    return Origin("", int(lock.stat().st_mtime * 1000) if lock.is_file() else 0)
+
+
+def _list_commits(root: Path) -> list[Origin]:
+    """Commits that changed dvc.lock, the newest first, and experiments before them."""
+    experiments = []
+    for line in _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"):
+        commit, _, ref = line.partition(" ")
+        if match := _EXPERIMENT.fullmatch(ref):
+            experiments.append(
+                Origin(commit, _time_ms(root, commit), match[3], match[1] + match[2])
+            )
+    log = ("log", "--format=%H %ct", "--branches", "--remotes", "--tags", "HEAD", "--", _LOCK)
+    commits = [line.split() for line in _git(root, *log)]
+    ordered = [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
+    return [*experiments, *ordered]
+
+
+def _time_ms(root: Path, commit: str) -> int:
+    return 1000 * int(_git(root, "show", "--no-patch", "--format=%ct", commit)[0])
+
+
+def _git(root: Path, *arguments: str) -> list[str]:
+    """Lines that Git prints; none where it has nothing to say."""
+    command = ["git", "--no-optional-locks", *arguments]
+    try:
+        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    except OSError:  # there is no Git
+        return []
+    return result.stdout.splitlines() if result.returncode == 0 else []
+
+
+def _read_workspace(root: Path, paths: Collection[str]) -> dict[str, bytes]:
+    return {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
+
+
+def _read_commits(
+    root: Path, wanted: Collection[tuple[Origin, str]]
+) -> dict[tuple[Origin, str], bytes]:
+    """Contents of files of commits, by one process of Git for all."""
+    if not wanted:
+        return {}
+    names = "".join(f"{origin.commit}:./{path}\n" for origin, path in wanted)
+    command = ["git", "cat-file", "--batch"]
+    result = subprocess.run(
+        command, cwd=root, input=names.encode(), capture_output=True, check=False
+    )
+    found, rest = {}, result.stdout
+    for key in wanted:
+        head, _, rest = rest.partition(b"\n")
+        if head.endswith(b" missing"):
+            continue
+        size = int(head.split()[-1])
+        found[key], rest = rest[:size], rest[size + 1 :]
+    return found
+
+
+def _read_training(root: Path, origin: Origin) -> PastTraining | None:
+    """Read what belongs to a training; None where no stage `train` has run."""
+    files = _read_files(root, origin)
+    lock = yaml.load(files[_LOCK], Yaml12Loader) or {}
+    stages = lock.get("stages", {})
+    train, evaluate = stages.get("train"), stages.get("evaluate", {})
+    model_md5 = _entries(train, "outs").get(_MODEL) if train else None
+    if model_md5 is None:
+        return None
+    deps = _entries(train, "deps")
+    tensors = next((path for path in deps if path.startswith("data/tensors/")), "")
+    recorded = _entries(train, "outs") | _entries(evaluate, "outs")
+    sections = {name: content for stage in stages.values() for name, content in _params(stage)}
+    return PastTraining(
+        origin=origin,
+        train_key=hash_of_inputs(train["cmd"], deps, dict(_params(train))),
+        model_md5=model_md5,
+        tensors_md5=deps.get(tensors, ""),
+        dataset=tensors.removeprefix("data/tensors/"),
+        code={path: md5 for path, md5 in deps.items() if path.startswith("src/")},
+        params=sections,
+        inputs={
+            path: md5 for stage in stages.values() for path, md5 in _entries(stage, "deps").items()
+        },
+        files={
+            path: content for path, content in files.items() if _belongs(path, content, recorded)
+        },
+        is_evaluated=_entries(evaluate, "deps").get(_MODEL) == model_md5,
+    )
+
+
+def _read_files(root: Path, origin: Origin) -> dict[str, bytes]:
+    if not origin.commit:
+        return _read_workspace(root, _FILES)
+    found = _read_commits(root, [(origin, path) for path in _FILES])
+    return {path: content for (_, path), content in found.items()}
+
+
+def _entries(stage: Mapping[str, Any], kind: str) -> dict[str, str]:
+    return {entry["path"]: entry["md5"] for entry in stage.get(kind, ()) if "md5" in entry}
+
+
+def _params(stage: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    yield from stage.get("params", {}).get("params.yaml", {}).items()
+
+
+def _belongs(path: str, content: bytes, recorded: Mapping[str, str]) -> bool:
+    """Whether `dvc.lock` has a report with this content: it may be of another training."""
+    md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    return not path.startswith("reports/") or recorded.get(path) == md5
