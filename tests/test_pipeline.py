@@ -248,6 +248,30 @@ def test_a_queued_experiment_runs_the_code_it_records(done, tmp_path):
 
 
 @pytest.mark.slow
+def test_c1_a_second_repro_is_refused_and_the_first_one_finishes(done, tmp_path):
+    project = clone(done, tmp_path / "clone", with_cache=True)
+    project.run("dvc", "checkout")
+    project.set_params(train={"epochs": 40})
+    first = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro"],
+        cwd=project.folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert first.stdout is not None
+    while not (line := first.stdout.readline()).startswith("epoch 1:"):
+        assert line, "the first one ended"
+    second = project.run("dvc", "repro", check=False)
+    assert second.returncode != 0
+    assert "running" not in second.stdout.lower()
+    first.communicate(timeout=120)
+    assert first.returncode == 0
+    assert project.run("dvc", "status", "train", "evaluate").stdout.strip().endswith("up to date.")
+    assert [run.info.status for run in runs_of(project)] == ["FINISHED"]
+
+
+@pytest.mark.slow
 def test_a_terminated_training_ends_clean(done, tmp_path):
     project = clone(done, tmp_path / "clone", with_cache=True)
     project.run("dvc", "checkout")
