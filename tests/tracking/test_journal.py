@@ -20,6 +20,7 @@ MODEL = ModelFacts("1" * 32 + ".dir", (3, 4, 8, 8), 5)
 def begun(path: Path, name: str = "a1") -> Journal:
     journal = Journal(path, name)
     journal.begin(
+        place="mlruns",
         experiment="e",
         name="x",
         params={"train.seed": "0"},
@@ -68,10 +69,11 @@ def test_an_epoch_is_recorded_once_with_its_first_time(path: Path) -> None:
 def test_training_that_goes_on_is_running_again(path: Path) -> None:
     begun(path).end("KILLED")
     assert only(path).status == "KILLED"
-    Journal(path, "a1").begin(tags={"device": "cuda"})
+    Journal(path, "a1").begin(place="http://team", tags={"device": "cuda"})
     training = only(path)
     assert (training.status, training.ended_ms, training.starts) == ("RUNNING", None, 2)
     assert training.tags == {"git.commit": "c", "device": "cuda"}
+    assert training.places == {"mlruns", "http://team"}
 
 
 def test_trainings_of_one_key_are_apart(path: Path) -> None:
@@ -115,7 +117,7 @@ def test_each_store_has_its_own_mark(path: Path) -> None:
     assert training.sent["one"] == Sent(2, has_model=True)
     assert [training.is_sent(store) for store in ("one", "two", "three")] == [True, False, False]
     assert training.lacks_only_model("two")
-    Journal(path, "a1").begin(tags={})
+    Journal(path, "a1").begin(place="mlruns", tags={})
     assert not only(path).is_sent("one")
 
 

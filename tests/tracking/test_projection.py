@@ -1,9 +1,11 @@
 """A training's run, made and brought up to date whatever was sent before."""
 
 import math
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from mlflow.entities import Run, ViewType
 
 from kinetrack.tracking import model
 from kinetrack.tracking.journal import DatasetInput, Journal, ModelFacts, journal_path
+from kinetrack.tracking.replay import Replayed, replay_journals
 from kinetrack.tracking.runs import TrainingRun, flatten, training_run, untracked_run
 from kinetrack.tracking.store import experiment_id, open_store
 
@@ -277,10 +280,6 @@ def test_model_that_was_begun_is_finished(
 
 
 def test_deleted_run_of_an_ended_training_stays_deleted(project: Path) -> None:
-    from contextlib import nullcontext
-
-    from kinetrack.tracking.replay import replay_journals
-
     run_id = go_on(1).run_id
     client = open_store()
     client.delete_run(run_id)
@@ -291,6 +290,21 @@ def test_deleted_run_of_an_ended_training_stays_deleted(project: Path) -> None:
     assert [(one.info.run_id, one.info.lifecycle_stage) for one in found_runs] == [
         (run_id, "deleted")
     ]
+
+
+def test_training_that_was_meant_for_another_store_is_sent_on_request_only(
+    project: Path, empty_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on(1)
+    other = shutil.copy(empty_database, tmp_path / "other.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}")
+    client = open_store()
+    assert replay_journals(client, lambda _: nullcontext(None)) == Replayed(0, 0)
+    assert client.get_experiment_by_name("e") is None
+    every = replay_journals(client, lambda _: nullcontext(None), of_other_stores=True)
+    assert every == Replayed(1, 0)
+    (run,) = all_runs()
+    assert steps(run.info.run_id) == [1]
 
 
 def test_untracked_run_records_nothing(

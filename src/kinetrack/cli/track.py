@@ -75,7 +75,7 @@ class _Past(NamedTuple):
     card: ModelCard
 
 
-def track(root: Path) -> Tracked:
+def track(root: Path, *, of_other_stores: bool = False) -> Tracked:
     """Bring MLflow to what the journals, DVC and Git say; a second time, nothing is left to do.
 
     Raises:
@@ -83,7 +83,7 @@ def track(root: Path) -> Tracked:
     """
     with write_alone(root / _LOCK), quiet():
         try:
-            return _track(open_store(), root)
+            return _track(open_store(), root, of_other_stores=of_other_stores)
         except InputError:
             raise
         except Exception as error:  # whatever a store raises
@@ -100,7 +100,7 @@ def track_if_possible(root: Path) -> None:
         sys.stderr.write(f"not tracked: {error}\n")
 
 
-def _track(client: "MlflowClient", root: Path) -> Tracked:
+def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Tracked:
     cache = cache_folder(root)
 
     @contextmanager
@@ -108,7 +108,7 @@ def _track(client: "MlflowClient", root: Path) -> Tracked:
         with _find_model(root, cache, facts.md5) as folder:
             yield folder
 
-    replayed = replay_journals(client, find_model)
+    replayed = replay_journals(client, find_model, of_other_stores=of_other_stores)
     past = list(_read_past(root, cache))
     trainings = [_describe(one, root) for one in past]
     made = make_missing_runs(client, trainings, find_model)

@@ -62,6 +62,8 @@ class Training:
     """MLflow's word."""
     ended_ms: int | None = None
     starts: int = 1
+    places: set[str] = field(default_factory=set)
+    """Addresses of the stores that it was meant for."""
     num_events: int = 0
     sent: dict[str, "Sent"] = field(default_factory=dict)
     """By store."""
@@ -173,6 +175,7 @@ def _apply(event: Mapping[str, Any], training: Training | None) -> Training:
         training = _begin(event, time_ms)
     elif kind == "begin":
         training.tags |= event["tags"]
+        training.places.add(event["place"])
         training.status, training.ended_ms = "RUNNING", None
         training.starts += 1
     elif kind == "epoch":
@@ -202,4 +205,5 @@ def _begin(event: Mapping[str, Any], time_ms: int) -> Training:
         tags=event["tags"],
         datasets=[DatasetInput(*dataset) for dataset in event["datasets"]],
         files=event["files"],
+        places={event["place"]},
     )

@@ -4,7 +4,7 @@ import re
 import sys
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.store import tracking_uri
+from kinetrack.tracking.store import named_tracking_uri, tracking_uri
 
 _LONGEST_REASON = 200
 
@@ -41,6 +41,11 @@ def report(error: Exception) -> None:
 def address() -> str:
     """Return the address of the tracking store, without a password."""
     return _without_passwords(tracking_uri())
+
+
+def place() -> str:
+    """Return what names the tracking store wherever the project lies: a server, or `mlruns`."""
+    return address() if named_tracking_uri() else "mlruns"
 
 
 def reason(error: Exception) -> str:

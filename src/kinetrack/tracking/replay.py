@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from kinetrack.errors import InputError
 from kinetrack.files import is_being_written, write_alone
 from kinetrack.tracking.journal import Journal, Training, read_all, spool_folder
-from kinetrack.tracking.outage import address
+from kinetrack.tracking.outage import place
 from kinetrack.tracking.projection import FindModel, Projection, log_text
-from kinetrack.tracking.store import find_if_any, named_tracking_uri
+from kinetrack.tracking.store import find_if_any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,15 +30,21 @@ class Replayed(NamedTuple):
 
 def identify(client: "MlflowClient") -> str:
     """Name a store: a project's own one may be moved, and one that is made anew is another one."""
-    place = address() if named_tracking_uri() else "mlruns"
     experiment = find_if_any(client.get_experiment, _EXPERIMENT_OF_EVERY_STORE)
-    return f"{place} of {experiment.creation_time if experiment else 'unknown'}"
+    return f"{place()} of {experiment.creation_time if experiment else 'unknown'}"
 
 
-def replay_journals(client: "MlflowClient", find_model: FindModel) -> Replayed:
+def replay_journals(
+    client: "MlflowClient", find_model: FindModel, *, of_other_stores: bool = False
+) -> Replayed:
     """Send what this store lacks of the trainings that the journals have.
 
+    Only of those that were meant for it: who tries things out at home need not tell the team.
+
     A training without an end that is not at work now was killed, and is recorded as such.
+
+    Args:
+        of_other_stores: send those too that were meant for another store.
 
     Raises:
         Exception: whatever MLflow raises; the trainings before are sent.
@@ -46,7 +52,8 @@ def replay_journals(client: "MlflowClient", find_model: FindModel) -> Replayed:
     store, sent, without_model = identify(client), 0, 0
     for path, training in read_all(spool_folder()):
         alone = path.with_name(training.id)
-        if training.is_sent(store) or is_being_written(alone):
+        is_meant = of_other_stores or place() in training.places
+        if not is_meant or training.is_sent(store) or is_being_written(alone):
             continue
         if training.lacks_only_model(store) and not _is_there(training, find_model):
             without_model += 1

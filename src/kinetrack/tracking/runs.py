@@ -20,7 +20,7 @@ from kinetrack.tracking.journal import (
     ModelFacts,
     journal_path,
 )
-from kinetrack.tracking.outage import Outage
+from kinetrack.tracking.outage import Outage, place
 from kinetrack.tracking.projection import Projection
 from kinetrack.tracking.replay import identify
 from kinetrack.tracking.store import (
@@ -134,7 +134,7 @@ class TrainingRun:
         if self._journal:
             self._monitor.sample()  # from here on
             goes_on = self._journal.training is not None
-            self._journal.begin(tags=dict(tags), **({} if goes_on else facts))
+            self._journal.begin(place=place(), tags=dict(tags), **({} if goes_on else facts))
             self._send()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
