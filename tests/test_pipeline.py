@@ -205,7 +205,7 @@ def test_two_clones_make_the_same_lock_and_both_have_a_whole_run(done, tmp_path)
     assert "test/accuracy" not in before.data.metrics
     for _ in range(2):
         tracked = project.run("python", "-m", "kinetrack.cli.main", "track")
-        assert tracked.stdout == "track: 1 run has their test result\n"
+        assert tracked.stdout == "track: 1 run has its test result\n"
     [run], [original] = runs_of(project), runs_of(done)
     assert run.data.metrics["test/accuracy"] == original.data.metrics["test/accuracy"]
     assert run.data.tags["train_key"] == original.data.tags["train_key"]
@@ -286,6 +286,7 @@ def test_a_terminated_training_ends_clean(done, tmp_path):
         text=True,
     )
     assert process.stdout is not None
+    assert process.stdout.readline() == "train: starts\n"
     assert process.stdout.readline().startswith("epoch 1:")
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)

@@ -113,12 +113,14 @@ def test_ui_shows_artifacts_to_this_machine_only(project: Path) -> None:
     files = {"params.yaml": "seed: 1\n"}
     with training_run(experiment="e", name="x", params={}, tags={}, files=files) as run:
         pass
-    code = "import sys; from kinetrack.tracking.ui import serve_ui; sys.exit(serve_ui())"
+    code = "from kinetrack.tracking.ui import serve_ui; raise SystemExit(serve_ui(experiment='e'))"
     below = project / "data"
     below.mkdir()
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, cwd=below) as shown:
         try:
             address = shown.stdout.readline().decode().split()[0]
+            page = f"{address}/#/experiments/1/runs?workflowType=machine_learning"
+            assert shown.stdout.readline().decode() == f"runs of e: {page}\n"
             artifact = f"/get-artifact?path=params.yaml&run_uuid={run.run_id}"
             with urllib.request.urlopen(address + artifact, timeout=20) as answer:
                 assert answer.read() == b"seed: 1\n"

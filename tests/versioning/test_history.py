@@ -165,6 +165,20 @@ def test_experiment_has_name_and_baseline(root: Path) -> None:
     training = only(root)
     assert training.origin[0::2] == (experiment, "deep-owl")
     assert training.origin.baseline == baseline
+    assert training.experiments == ("deep-owl",)
+
+
+def test_experiment_with_the_result_of_the_workspace_gives_it_its_name(root: Path) -> None:
+    baseline = git(root, "rev-parse", "HEAD")
+    cache_model(root, "a")
+    write_results(root, "a")
+    experiment = commit(root, "experiment")
+    for name in ("wet-fox", "deep-owl"):
+        ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
+        git(root, "update-ref", ref, experiment)
+    training = only(root)
+    assert training.origin.commit == ""
+    assert training.experiments == ("deep-owl", "wet-fox")
 
 
 @pytest.mark.parametrize("place", ["branch", "tag", "remote"])

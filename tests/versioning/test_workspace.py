@@ -321,11 +321,27 @@ def test_people_s_settings_change_nothing(checkout):
         "color.ui": "always",
         "core.quotePath": "false",
         "core.safecrlf": "true",
-        "apply.whitespace": "error",
     }
     for name, value in settings.items():
         git(checkout, "config", name, value)
     assert changes(checkout).patch == plain
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("apply.whitespace", "error"),
+        ("apply.whitespace", "fix"),
+        ("apply.ignoreWhitespace", "change"),
+    ],
+)
+def test_people_s_settings_change_no_white_space(name, value, origin, checkout, tmp_path):
+    with_other_line_ends(checkout)
+    patch = changes(checkout).patch
+    other = clone(origin, tmp_path / "other")
+    git(other, "config", name, value)
+    apply_changes(other, patch)
+    assert tree(other) == tree(checkout)
 
 
 def test_nothing_of_the_repository_is_written_to(checkout):
@@ -374,6 +390,16 @@ def test_a_patch_that_does_not_fit_changes_nothing(checkout, origin, tmp_path):
     with pytest.raises(InputError, match=r"cannot be applied here, found .*src/net\.py"):
         apply_changes(other, patch)
     assert tree(other) == before
+
+
+def test_a_patch_that_fits_but_for_white_space_is_refused_whatever_people_s_settings(checkout):
+    edit(checkout)
+    patch = changes(checkout).patch
+    write(checkout, {name: COMMITTED[name] for name in ("picture.bin", "empty")})
+    write(checkout, {"src/net.py": b"layers  =  3\n"})
+    git(checkout, "config", "apply.ignoreWhitespace", "change")
+    with pytest.raises(InputError, match="cannot be applied"):
+        apply_changes(checkout, patch)
 
 
 NEW_FILE = """diff --git a/{name} b/{name}

@@ -215,7 +215,11 @@ def verify(
 
 
 @app.command(rich_help_panel=RESULTS)
-def track() -> None:
+def track(
+    send_all: Annotated[
+        bool, typer.Option("--all", help="Also trainings that were meant for another store.")
+    ] = False,
+) -> None:
     """Bring MLflow to what the files say: runs that it missed, test results, means of repetitions.
 
     Replays what an outage kept from it, and makes runs of committed results and of experiments
@@ -223,7 +227,7 @@ def track() -> None:
     """
     from kinetrack.cli.track import track
 
-    typer.echo(track(_enter()).describe())
+    typer.echo(track(_enter(), of_other_stores=send_all).describe())
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -284,10 +288,14 @@ def ui(
 ) -> None:
     """Open the MLflow UI on this project's runs; Ctrl-C ends it."""
     from kinetrack.cli.track import track_if_possible
+    from kinetrack.params import PARAMS_FILE, load_params
     from kinetrack.tracking.ui import serve_ui
 
-    track_if_possible(_enter())
-    raise typer.Exit(serve_ui(port=port))
+    root = _enter()
+    track_if_possible(root)
+    dataset = load_params(root / PARAMS_FILE)["dataset"]
+    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", dataset)
+    raise typer.Exit(serve_ui(port=port, experiment=experiment))
 
 
 store_app = typer.Typer(help="Upgrade the runs' database, or bring runs of another in.")
@@ -311,8 +319,8 @@ def import_store(
 ) -> None:
     """Bring the runs, models and registered models of another MLflow store in.
 
-    A second import adds nothing. Exit code 0: all is here; 1: files or runs were not found there,
-    and are named; 2: bad input.
+    A second import adds nothing, one after an interruption goes on. Exit code 0: all is here; 1:
+    something could not be read and is named; 2: bad input.
     """
     from kinetrack.cli.store import import_into_store
 

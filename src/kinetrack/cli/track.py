@@ -173,7 +173,7 @@ def _describe(past: _Past, root: Path) -> Training:
         "data.split_md5": one.inputs.get("data/splits/split.json", ""),
         "data.tensors_md5": one.tensors_md5,
         "dvc.commit": origin.commit,
-        "dvc.exp_name": origin.experiment,
+        "dvc.exp_name": ", ".join(one.experiments),
         "dvc.exp_baseline_rev": origin.baseline,
     }
     params = {"dataset": one.dataset, **one.params}

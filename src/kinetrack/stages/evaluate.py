@@ -235,7 +235,7 @@ def main(tensors: Path, model: Path, reports: Path) -> None:
     runs = add_evaluation(result)
     metrics = evaluation.metrics
     typer.echo(f"evaluate: accuracy {metrics['accuracy']:.4f} on {metrics['num_clips']} test clips")
-    typer.echo(f"  added to {runs} MLflow runs")
+    typer.echo(f"  added to {runs} MLflow run{'s' * (runs != 1)}")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _LOCK = "dvc.lock"
 _CHANGES = "changes.diff"
+_LEFT_OUT = "changes_left_out.txt"  # new files that are too large for it
 _PRESETS = Path("presets")
 
 
@@ -58,6 +59,7 @@ def _tracked_run(
         "device": device.type,
         "processes": str(team.size),
         "host.capability": torch.backends.cpu.get_cpu_capability(),
+        "host.gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
         "reproduces": os.environ.get("KINETRACK_REPRODUCES"),
     }
     return training_run(
@@ -79,6 +81,8 @@ def _gather_files(root: Path) -> dict[str, str]:
     changes = uncommitted_changes(root, excluded=(_LOCK, "reports/**", "data/**/.gitignore"))
     if changes and changes.patch:
         files[_CHANGES] = changes.patch.decode("utf-8", "surrogateescape")
+    if changes and changes.left_out:
+        files[_LEFT_OUT] = "".join(f"{path}\n" for path in changes.left_out)
     return files
 
 

@@ -116,7 +116,10 @@ def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:
 def attach_final_locks(
     client: "MlflowClient", trainings: Iterable[Training], runs: Iterable["Run"]
 ) -> None:
-    """Give runs the `dvc.lock` that DVC wrote after their training, and the commit that has it."""
+    """Give runs the `dvc.lock` that DVC wrote after their training, and the commit that has it.
+
+    A run whose result DVC took for an experiment too gets its name, unless it has one.
+    """
     final = {training.tags["train_key"]: training for training in trainings}
     for run in runs:
         training = final.get(run.data.tags.get("train_key", ""))
@@ -124,8 +127,9 @@ def attach_final_locks(
         if training is None or lock is None:
             continue
         tags = {_LOCK_TAG: hashlib.md5(lock.encode(), usedforsecurity=False).hexdigest()}
-        if "dvc.commit" in training.tags:
-            tags["dvc.commit"] = training.tags["dvc.commit"]
+        for name in ("dvc.commit", "dvc.exp_name"):
+            if name in training.tags and (name == "dvc.commit" or name not in run.data.tags):
+                tags[name] = training.tags[name]
         if any(run.data.tags.get(name) != value for name, value in tags.items()):
             log_text(client, run.info.run_id, lock, _LOCK)
             for name, value in tags.items():

@@ -17,7 +17,9 @@ from kinetrack.tracking.store import (
     apply_default_settings,
     database_path,
     named_tracking_uri,
+    open_store,
     prepare_database,
+    quiet,
 )
 
 HOST = "127.0.0.1"
@@ -30,13 +32,15 @@ _QUIET_SETTINGS = {
 }
 
 
-def serve_ui(*, port: int | None = None) -> int:
+def serve_ui(*, port: int | None = None, experiment: str = "") -> int:
     """Serve MLflow's UI until Ctrl-C and return the exit code.
 
     With a server in MLFLOW_TRACKING_URI there is nothing to serve: its address is printed.
 
     Args:
         port: None takes 5000 when it is free, else any free one.
+        experiment: the address of its table of runs is printed too; MLflow's own start page shows
+            what belongs to language models.
 
     Raises:
         InputError: there is no run yet, or the port is taken.
@@ -44,6 +48,7 @@ def serve_ui(*, port: int | None = None) -> int:
     named = named_tracking_uri()
     if named and named.startswith(("http://", "https://")):
         _say(named)
+        _say_page(named, experiment)
         return 0
     apply_default_settings()
     environment = {**_QUIET_SETTINGS, **os.environ, **_server_settings(named)}
@@ -53,6 +58,7 @@ def serve_ui(*, port: int | None = None) -> int:
     try:
         if _wait_for(server, port):
             _say(f"http://{HOST}:{port}  (Ctrl-C ends it)")
+            _say_page(f"http://{HOST}:{port}", experiment)
         return server.wait()
     except KeyboardInterrupt:
         return 0
@@ -144,6 +150,17 @@ def _end_server(server: subprocess.Popen[bytes]) -> None:
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _say_page(address: str, experiment: str) -> None:
+    """Print where the runs of an experiment are, if there is one."""
+    if not experiment:
+        return
+    with quiet():
+        found = open_store().get_experiment_by_name(experiment)
+    if found:
+        page = f"#/experiments/{found.experiment_id}/runs?workflowType=machine_learning"
+        _say(f"runs of {experiment}: {address.rstrip('/')}/{page}")
 
 
 def _say(line: str) -> None:

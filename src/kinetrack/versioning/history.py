@@ -3,6 +3,7 @@
 import hashlib
 import re
 import subprocess
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,8 @@ class PastTraining(NamedTuple):
     """A training as `dvc.lock` and the reports beside it tell of it."""
 
     origin: Origin
+    experiments: tuple[str, ...]
+    """Names of DVC's experiments that have its model too, sorted."""
     train_key: str
     model_md5: str
     tensors_md5: str
@@ -68,6 +71,7 @@ def list_past_trainings(root: Path) -> list[PastTraining]:
     """
     cache = cache_folder(root)
     found: dict[str, PastTraining] = {}
+    names: dict[str, set[str]] = defaultdict(set)
     texts = {_workspace(root): _read_workspace(root, [_LOCK]).get(_LOCK)}
     origins = _list_commits(root)
     locks = _read_commits(root, [(origin, _LOCK) for origin in origins])
@@ -75,11 +79,14 @@ def list_past_trainings(root: Path) -> list[PastTraining]:
     for origin, lock in texts.items():
         md5s = _MODEL_MD5.findall(lock.decode("utf-8", "replace")) if lock else []
         for md5 in dict.fromkeys(md5s):
+            if origin.experiment:
+                names[md5].add(origin.experiment)
             if md5 not in found and object_path(cache, md5).is_file():
                 training = _read_training(root, origin)
                 if training and training.model_md5 == md5:
                     found[md5] = training
-    return sorted(found.values(), key=lambda one: one.origin.time_ms)
+    named = (one._replace(experiments=tuple(sorted(names[md5]))) for md5, one in found.items())
+    return sorted(named, key=lambda one: one.origin.time_ms)
 
 
 def _workspace(root: Path) -> Origin:
@@ -156,6 +163,7 @@ def _read_training(root: Path, origin: Origin) -> PastTraining | None:
     sections = {name: content for stage in stages.values() for name, content in _params(stage)}
     return PastTraining(
         origin=origin,
+        experiments=(),
         train_key=hash_of_inputs(train["cmd"], deps, dict(_params(train))),
         model_md5=model_md5,
         tensors_md5=deps.get(tensors, ""),

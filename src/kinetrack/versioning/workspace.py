@@ -19,7 +19,6 @@ _DIFF = (
     "--full-index",
     "--no-ext-diff",
     "--no-textconv",
-    "--no-renames",
     "--ignore-submodules=all",
     "--src-prefix=a/",
     "--dst-prefix=b/",
@@ -124,7 +123,7 @@ class _Git:
     def list_staged(self, paths: Sequence[str]) -> list[str]:
         """List the new files in the person's own index; some of them may be ignored by rules."""
         command = ("--no-optional-locks", "diff-index", "--cached", "--name-only", "-z")
-        options = ("--diff-filter=A", "--no-renames", "--relative", "HEAD", "--", *paths)
+        options = ("--diff-filter=A", "--relative", "HEAD", "--", *paths)
         return _names(self.run(*command, *options, environ=os.environ))
 
     def mark_as_new(self, names: Iterable[str]) -> bool:
