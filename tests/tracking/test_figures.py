@@ -2,11 +2,12 @@ import io
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from kinetrack.tracking.figures import draw_confusion, draw_curves
+from kinetrack.tracking.figures import draw_confusion, draw_curves, draw_strips
 
 
 def png_size(figure: Figure) -> tuple[int, int]:
@@ -53,3 +54,11 @@ def test_class_name_that_looks_like_a_formula() -> None:
 def test_no_global_figure_state() -> None:
     code = "import sys, kinetrack.tracking.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_strips_are_as_many_rows_whatever_their_lengths() -> None:
+    frames = np.zeros((6, 8, 8, 3), dtype=np.uint8)
+    figure = draw_strips([(frames, "a taken for $b$"), (frames[:2], "short")])
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["a taken for $b$", "short"]
+    assert [axes.images[0].get_array().shape for axes in figure.axes] == [(8, 58, 3), (8, 18, 3)]
+    figure.canvas.draw()

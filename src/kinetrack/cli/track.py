@@ -60,7 +60,7 @@ class Tracked(NamedTuple):
         parts = [
             (self.replayed, "sent from this machine's journals"),
             (self.made, "made of committed results"),
-            (self.groups, "groups of repetitions"),
+            (self.groups, "group" + "s" * (self.groups != 1) + " of repetitions"),
             (self.without_model, "without their model: it is not in DVC's cache (dvc pull)"),
         ]
         told = [f"{number} {what}" for number, what in parts if number]

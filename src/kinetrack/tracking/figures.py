@@ -56,13 +56,14 @@ def draw_strips(strips: Sequence[tuple[np.ndarray, str]]) -> Figure:
     """
     most = max(len(frames) for frames, _ in strips)
     figure = _figure(width_in=1.4 * most, height_in=1.7 * len(strips))
-    grid = figure.subplots(len(strips), most, squeeze=False)
-    for axes, (frames, caption) in zip(grid, strips, strict=True):
-        for place, frame in zip(axes, frames, strict=False):
-            place.imshow(frame)
-        for place in axes:
-            place.axis("off")
-        axes[0].set_title(caption, loc="left", fontsize=9, parse_math=False)
+    for axes, (frames, caption) in zip(
+        figure.subplots(len(strips), squeeze=False).flat, strips, strict=True
+    ):
+        gap = np.full_like(frames[0, :, :2], 255)
+        row = [part for frame in frames for part in (frame, gap)][:-1]
+        axes.imshow(np.concatenate(row, axis=1))
+        axes.set_title(caption, loc="left", fontsize=9, parse_math=False)
+        axes.axis("off")
     return figure
 
 
