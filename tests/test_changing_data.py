@@ -11,7 +11,7 @@ import pytest
 from factories import write_data_set, write_video
 from project import Project, make_project
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("changing data")]
+pytestmark = pytest.mark.slow
 VIDEOS = "data/videos/mine"
 
 

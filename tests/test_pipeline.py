@@ -19,8 +19,6 @@ from kinetrack.versioning.lock import folder_md5, hash_of_inputs, stage_key
 
 from project import ROOT, Project, environment, make_project
 
-pytestmark = pytest.mark.xdist_group("pipeline")  # one worker runs them all on one project
-
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Project:

@@ -22,7 +22,6 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return project
 
 
-@pytest.mark.xdist_group("import")
 def test_import_puts_the_data_under_dvc_and_git(project: Project) -> None:
     staged = project.run("git", "diff", "--cached", "--name-only").stdout.split()
     assert staged == ["data/videos/.gitignore", "data/videos/kitchen.dvc"]
@@ -30,7 +29,6 @@ def test_import_puts_the_data_under_dvc_and_git(project: Project) -> None:
     assert "up to date" in project.run("dvc", "status", "data/videos/kitchen.dvc").stdout
 
 
-@pytest.mark.xdist_group("import")
 def test_import_tells_the_next_command_and_it_works(project: Project) -> None:
     screen = (project.folder.parent / "screen").read_text()
     assert "Next: kinetrack use kitchen" in screen
@@ -40,7 +38,6 @@ def test_import_tells_the_next_command_and_it_works(project: Project) -> None:
     assert "data set kitchen: 6 clips of 2 classes" in checked
 
 
-@pytest.mark.xdist_group("import")
 def test_second_import_of_the_name_is_refused(project: Project) -> None:
     refused = project.run(*KINETRACK, "import", "../in", "--name", "kitchen", check=False)
     assert refused.returncode == 2

@@ -438,12 +438,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return Trained(make_project(tmp_path_factory.mktemp("trained") / "a project"))
 
 
-slow = pytest.mark.slow
-together = pytest.mark.xdist_group("reproduce")
-
-
-@slow
-@together
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clean", "dirty"])
 def test_a_training_is_equal_again(name, trained):
     run, before = getattr(trained, name), trained.state()
@@ -456,15 +451,13 @@ def test_a_training_is_equal_again(name, trained):
     assert [path.name for path in trained.project.folder.parent.iterdir()] == ["a project"]
 
 
-@slow
-@together
+@pytest.mark.slow
 def test_the_two_trainings_differ(trained):
     hashes = [trained.tags(run)["model_sha256"] for run in (trained.clean, trained.dirty)]
     assert hashes[0] != hashes[1]
 
 
-@slow
-@together
+@pytest.mark.slow
 def test_another_model_than_the_run_s_is_different(trained, tmp_path):
     tags, run_id = trained.tags(trained.dirty), trained.dirty.info.run_id
     trained.client.set_tag(run_id, "model_sha256", "0" * 64)
@@ -490,8 +483,7 @@ def tracked(project: Project) -> list[Any]:
         return list(client.search_runs(places))
 
 
-@slow
-@together
+@pytest.mark.slow
 def test_an_experiment_in_a_temporary_checkout_is_equal_again(trained):
     trained.project.run("git", "add", "-N", "src")  # DVC takes no untracked files along
     trained.project.run("dvc", "exp", "run", "--temp", "-q", "-S", "train.seed=7", "train")
@@ -503,8 +495,7 @@ def test_an_experiment_in_a_temporary_checkout_is_equal_again(trained):
     assert "reproduce: equal" in done.stdout
 
 
-@slow
-@together
+@pytest.mark.slow
 def test_data_that_is_gone_is_made_again_from_the_videos(trained):
     folder = trained.project.folder
     for path in ("data/tensors/sample", "data/frames/sample"):

@@ -12,8 +12,7 @@ from kinetrack.tracking.store import quiet
 
 from project import Project, make_project
 
-# One worker runs them all on one project.
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("track")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from trainings import Trainer, make_training, outcome
 from mlflow_servers import Server
 from project import Project, environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("train_outage")]
+pytestmark = pytest.mark.slow
 
 EPOCHS = [1, 2, 3, 4, 5]
 # Time for a server to go and to come back.
