@@ -26,6 +26,7 @@ from kinetrack.tracking.store import (
     require_writable,
     tracking_uri,
 )
+
 from old_stores import make_old_database
 
 
@@ -77,19 +78,59 @@ def test_trouble_of_the_store_is_not_taken_for_an_answer() -> None:
         find_if_any(fail)
 
 
-@pytest.mark.slow
-def test_four_processes_may_start_on_a_missing_database(bare_project: Path) -> None:
-    code = (
-        "from kinetrack.tracking.store import *; client = open_store();"
-        "client.create_run(experiment_id(client, 'sample'))"
-    )
-    starts = [
-        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
-        for _ in range(4)
-    ]
-    assert [(one.communicate()[1], one.returncode) for one in starts] == [("", 0)] * 4
+# For each project of its input: open the store there, whose database is missing, and make a run.
+STARTING = """
+import os, sys
+import mlflow.store.tracking.sqlalchemy_store
+from kinetrack.tracking.store import experiment_id, open_store
+
+print("ready", flush=True)
+for line in sys.stdin:
+    os.chdir(line.strip())
     client = open_store()
-    assert len(client.search_runs([experiment_id(client, "sample")])) == 4
+    client.create_run(experiment_id(client, "sample"))
+    print("done", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("num_processes", "num_times"), [(4, 4), (8, 2)])
+def test_c4_processes_may_start_at_once_on_a_missing_database(
+    bare_project: Path, tmp_path: Path, num_processes: int, num_times: int
+) -> None:
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", STARTING],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(num_processes)
+        ]
+        assert [one.stdout.readline() for one in processes] == ["ready\n"] * num_processes
+        folders = [tmp_path / f"project {number}" for number in range(num_times)]
+        for folder in folders:
+            folder.mkdir()
+            (folder / "dvc.yaml").touch()
+            for one in processes:
+                one.stdin.write(f"{folder}\n")
+                one.stdin.flush()
+            assert [one.stdout.readline() for one in processes] == ["done\n"] * num_processes
+        assert [one.communicate() for one in processes] == [("", "")] * num_processes
+        assert [one.returncode for one in processes] == [0] * num_processes
+    for folder in folders:
+        assert count_sound_runs(database_path(folder)) == num_processes
+        assert not list(folder.glob("mlruns/.*"))
+
+
+def count_sound_runs(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        return database.execute("SELECT count(*) FROM runs").fetchone()[0]
 
 
 def test_empty_file_counts_as_missing(
@@ -175,6 +216,7 @@ def test_asking_whether_it_is_writable_leaves_it_free(project: Path) -> None:
 
 
 def test_missing_store_is_not_made_by_asking(bare_project: Path) -> None:
+    (bare_project / "mlruns").mkdir()
     with pytest.raises(InputError, match="cannot be opened now"):
         require_writable(database_path(bare_project), timeout_s=0)
     assert not database_path(bare_project).exists()

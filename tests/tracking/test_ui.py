@@ -7,6 +7,8 @@ import pytest
 from kinetrack.errors import InputError
 from kinetrack.tracking import ui
 
+from old_stores import make_old_database
+
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
@@ -37,3 +39,18 @@ def test_named_server_has_its_own_page(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://team.example")
     assert ui.serve_ui() == 0
     assert capsys.readouterr().out == "https://team.example\n"
+
+
+@pytest.mark.parametrize("named", [None, "sqlite:///mlruns/mlflow.db"])
+def test_old_database_is_not_touched(
+    bare_project: Path, monkeypatch: pytest.MonkeyPatch, named: str | None
+) -> None:
+    path = bare_project / "mlruns/mlflow.db"
+    make_old_database(path)
+    before = path.read_bytes()
+    if named:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", named)
+    monkeypatch.setattr(ui, "_start_server", lambda *_: pytest.fail("a server was started"))
+    with pytest.raises(InputError, match="an older MLflow made this database"):
+        ui.serve_ui()
+    assert path.read_bytes() == before

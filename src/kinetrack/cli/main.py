@@ -319,8 +319,9 @@ def import_store(
 ) -> None:
     """Bring the runs, models and registered models of another MLflow store in.
 
-    A second import adds nothing, one after an interruption goes on. Exit code 0: all is here; 1:
-    something could not be read and is named; 2: bad input.
+    A second import adds nothing; one after an interruption goes on.
+
+    Exit code 0: all is here; 1: something could not be read, and is named; 2: bad input.
     """
     from kinetrack.cli.store import import_into_store
 

@@ -31,7 +31,7 @@ class Outage:
 def report(error: Exception) -> None:
     """Print one warning line to stderr; passwords in addresses are left out."""
     trouble = (
-        f"MLflow cannot be used: {_without_passwords(str(error))}"
+        f"MLflow cannot be used: {without_passwords(str(error))}"
         if isinstance(error, InputError)
         else f"MLflow at {address()} does not take it: {reason(error)}"
     )
@@ -40,7 +40,7 @@ def report(error: Exception) -> None:
 
 def address() -> str:
     """Return the address of the tracking store, without a password."""
-    return _without_passwords(tracking_uri())
+    return without_passwords(tracking_uri())
 
 
 def place() -> str:
@@ -52,7 +52,7 @@ def reason(error: Exception) -> str:
     """Return in one line why MLflow failed, without passwords."""
     cause = _first_cause(error)
     text = " ".join(str(cause).split())[:_LONGEST_REASON] or type(cause).__name__
-    return _without_passwords(text)
+    return without_passwords(text)
 
 
 def _first_cause(error: BaseException) -> BaseException:
@@ -62,5 +62,6 @@ def _first_cause(error: BaseException) -> BaseException:
     return error
 
 
-def _without_passwords(text: str) -> str:
+def without_passwords(text: str) -> str:
+    """Return a text with the passwords in its addresses left out."""
     return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -84,7 +84,7 @@ def open_store(*, timeout_s: float = _PATIENCE_S) -> "MlflowClient":
         _require_plugin()
         prepare_database(database_path(find_root()), timeout_s=timeout_s)
     elif path := local_database():
-        _check_database_and_schema(path, timeout_s=timeout_s)
+        require_usable(path, timeout_s=timeout_s)
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -151,7 +151,7 @@ def prepare_database(path: Path, *, timeout_s: float = _PATIENCE_S) -> None:
             with FileLock(lock_of(path)):
                 if _is_missing(path):
                     _make_database(path)
-        _check_database_and_schema(path, timeout_s=timeout_s)
+        require_usable(path, timeout_s=timeout_s)
     except OSError as error:
         raise InputError(path, "cannot be made", found=error.strerror) from error
 
@@ -259,6 +259,17 @@ def check_database(path: Path, *, timeout_s: float = _PATIENCE_S) -> str | None:
     return str(row[0])
 
 
+def require_usable(path: Path, *, timeout_s: float = _PATIENCE_S) -> None:
+    """Refuse a file that is no database of the installed MLflow; a missing one is fine.
+
+    Raises:
+        StoreBusyError: another process holds it.
+        InputError: it is no database, or that of another MLflow.
+    """
+    if revision := check_database(path, timeout_s=timeout_s):
+        require_current_schema(path, revision)
+
+
 def require_writable(path: Path, *, timeout_s: float) -> None:
     """Refuse a database that another process writes all the time.
 
@@ -293,11 +304,6 @@ def describe_trouble(path: Path, error: sqlite3.DatabaseError) -> InputError:
 def _no_database(path: Path, found: object) -> InputError:
     remedy = "move it away; the next training makes a new one"
     return InputError(path, "not an MLflow database", found=found, remedy=remedy)
-
-
-def _check_database_and_schema(path: Path, *, timeout_s: float) -> None:
-    if revision := check_database(path, timeout_s=timeout_s):
-        require_current_schema(path, revision)
 
 
 def _unusable_store(uri: str, error: Exception) -> InputError:

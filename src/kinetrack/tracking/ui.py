@@ -16,10 +16,12 @@ from kinetrack.tracking.artifacts import ARTIFACT_ROOT, find_root
 from kinetrack.tracking.store import (
     apply_default_settings,
     database_path,
+    local_database,
     named_tracking_uri,
     open_store,
     prepare_database,
     quiet,
+    require_usable,
 )
 
 HOST = "127.0.0.1"
@@ -68,6 +70,8 @@ def serve_ui(*, port: int | None = None, experiment: str = "") -> int:
 
 def _server_settings(named_uri: str | None) -> dict[str, str]:
     if named_uri:
+        if path := local_database():
+            require_usable(path)  # MLflow would upgrade an old one without a backup
         return {"MLFLOW_BACKEND_STORE_URI": named_uri}
     root = find_root()
     path = database_path(root)
