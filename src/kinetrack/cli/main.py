@@ -288,14 +288,23 @@ def ui(
 ) -> None:
     """Open the MLflow UI on this project's runs; Ctrl-C ends it."""
     from kinetrack.cli.track import track_if_possible
-    from kinetrack.params import PARAMS_FILE, load_params
     from kinetrack.tracking.ui import serve_ui
 
     root = _enter()
     track_if_possible(root)
-    dataset = load_params(root / PARAMS_FILE)["dataset"]
-    experiment = os.environ.get("MLFLOW_EXPERIMENT_NAME", dataset)
-    raise typer.Exit(serve_ui(port=port, experiment=experiment))
+    raise typer.Exit(serve_ui(port=port, experiment=_present_experiment(root)))
+
+
+def _present_experiment(root: Path) -> str:
+    """Where a training would log now; empty where params.yaml cannot say: runs can be seen."""
+    from kinetrack.params import PARAMS_FILE, load_params
+
+    if named := os.environ.get("MLFLOW_EXPERIMENT_NAME"):
+        return named
+    try:
+        return str(load_params(root / PARAMS_FILE)["dataset"])
+    except InputError:
+        return ""
 
 
 store_app = typer.Typer(help="Upgrade the runs' database, or bring runs of another in.")
