@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from kinetrack.data.index import SIDES
+from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.learning.processes import Team
 from kinetrack.params import PARAMS_FILE, load_params
@@ -27,6 +28,9 @@ _LOCK = "dvc.lock"
 _CHANGES = "changes.diff"
 _LEFT_OUT = "changes_left_out.txt"  # new files that are too large for it
 _PRESETS = Path("presets")
+# What DVC writes meanwhile, and what is no source but may be a secret: runs are shared.
+_NO_CHANGES = (_LOCK, "reports/**", "data/**/.gitignore")
+_SECRETS = ("**/.env*", "**/*.pem", "**/*.key", "**/id_*", "**/*credentials*", "**/.netrc")
 
 
 @contextmanager
@@ -78,7 +82,7 @@ def _gather_files(root: Path) -> dict[str, str]:
     """Text of what the training starts from: params, lock and uncommitted changes."""
     paths = (root / name for name in (PARAMS_FILE, _LOCK))
     files = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
-    changes = uncommitted_changes(root, excluded=(_LOCK, "reports/**", "data/**/.gitignore"))
+    changes = uncommitted_changes(root, excluded=(*_NO_CHANGES, *_SECRETS))
     if changes and changes.patch:
         files[_CHANGES] = changes.patch.decode("utf-8", "surrogateescape")
     if changes and changes.left_out:
@@ -125,7 +129,8 @@ def nearest_preset(values: Mapping[str, Any], presets: Path) -> str:
     """
     differences = {}
     for path in sorted(presets.glob("*.yaml")):
-        differences[path.stem] = _count_differences(values, load_params(path))
+        with suppress(InputError):  # a preset of one's own that is not ready
+            differences[path.stem] = _count_differences(values, load_params(path))
     if not differences:
         return ""
     name = min(differences, key=differences.__getitem__)
@@ -148,7 +153,7 @@ def _describe_sides(dataset: str, tensors: Path, *, root: Path) -> "list[Dataset
     whole = data_md5(tensors.as_posix(), root=root)
     if whole is None:
         return []
-    listing = folder_listing(cache_folder(root), whole) or {}
+    listing = _list_tensors(whole, root)
     described = []
     for side in SIDES:
         files = {
@@ -161,6 +166,14 @@ def _describe_sides(dataset: str, tensors: Path, *, root: Path) -> "list[Dataset
             place = f"{tensors.as_posix()}/{side}"
             described.append(DatasetInput(f"{dataset}-{side}", digest, place, side))
     return described
+
+
+def _list_tensors(md5: str, root: Path) -> dict[str, str]:
+    """Md5s by path; empty where DVC does not have them."""
+    try:
+        return folder_listing(cache_folder(root), md5) or {}
+    except InputError:  # a lock file, but no DVC: no reason to end a training
+        return {}
 
 
 def log_outcome(run: "TrainingRun", card: ModelCard, *, model_folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinetrack.errors import InputError
@@ -97,9 +98,10 @@ def make_missing_runs(
     for training in trainings:
         names = _names(training.tags)
         if known.isdisjoint(names):
-            Projection(client).send(training, find_model)
             known.update(names)
-            made += 1
+            with suppress(InputError):  # its experiment was deleted in MLflow
+                Projection(client).send(training, find_model)
+                made += 1
     return made
 
 
