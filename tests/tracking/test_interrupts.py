@@ -70,3 +70,13 @@ def test_another_thread_leaves_the_handlers_alone():
     thread.start()
     thread.join()
     assert seen == [usual]
+
+
+def test_it_is_not_lost_when_the_block_fails() -> None:
+    def write() -> None:
+        with held_back():
+            interrupt()
+            raise TimeoutError
+
+    with pytest.raises(KeyboardInterrupt):
+        write()

@@ -53,7 +53,13 @@ def cache_model(root: Path, name: str) -> None:
 
 
 def write_results(
-    root: Path, model: str, *, seed: int = 0, history: bytes = HISTORY, evaluated: str = ""
+    root: Path,
+    model: str,
+    *,
+    seed: int = 0,
+    history: bytes = HISTORY,
+    evaluated: str = "",
+    evaluated_on: str = "f",
 ) -> None:
     """Write a lock and reports as DVC leaves them after `train`, and after `evaluate`."""
     train = {
@@ -76,7 +82,10 @@ def write_results(
     }
     evaluate = {
         "cmd": "evaluate",
-        "deps": [{"path": "data/model", "hash": "md5", "md5": model_md5(evaluated)}],
+        "deps": [
+            {"path": "data/model", "hash": "md5", "md5": model_md5(evaluated)},
+            {"path": "data/tensors/sample", "hash": "md5", "md5": evaluated_on * 32 + ".dir"},
+        ],
         "outs": [],
     }
     stages = {"split": split, "train": train} | ({"evaluate": evaluate} if evaluated else {})
@@ -221,3 +230,9 @@ def test_project_below_the_top_of_its_repository(root: Path) -> None:
     made = commit(root, "a")
     (below / "dvc.lock").unlink()
     assert only(below).origin.commit == made
+
+
+def test_evaluation_on_other_clips_does_not_count(root: Path) -> None:
+    cache_model(root, "a")
+    write_results(root, "a", evaluated="a", evaluated_on="e")
+    assert not only(root).is_evaluated

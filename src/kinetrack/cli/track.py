@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kinetrack.data.index import INDEX_NAME, SIDES
 from kinetrack.errors import InputError
-from kinetrack.files import write_alone
+from kinetrack.files import file_md5, write_alone
 from kinetrack.learning.checkpoint import CARD_NAME, ModelCard, read_card
 from kinetrack.stages.evaluate import describe_result
 from kinetrack.stages.train_run import describe_model, hash_code, name_run
@@ -113,7 +113,7 @@ def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Trac
     trainings = [_describe(one, root) for one in past]
     made = make_missing_runs(client, trainings, find_model)
     evaluated = sum(
-        _send_evaluation(client, one, root) for one in past if one.training.is_evaluated
+        _send_evaluation(client, one, root, cache) for one in past if one.training.is_evaluated
     )
     runs = list(all_runs(client))
     attach_final_locks(client, trainings, runs)
@@ -179,7 +179,7 @@ def _describe(past: _Past, root: Path) -> Training:
     params = {"dataset": one.dataset, **one.params}
     return Training(
         id=one.train_key,
-        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", one.dataset),
+        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or one.dataset,
         name=name_run(params, tags, presets=root / "presets"),
         begun_ms=origin.time_ms,
         params=flatten(params),
@@ -215,7 +215,7 @@ def _read_epochs(one: PastTraining) -> dict[int, LoggedEpoch]:
     return epochs
 
 
-def _send_evaluation(client: "MlflowClient", past: _Past, root: Path) -> int:
+def _send_evaluation(client: "MlflowClient", past: _Past, root: Path, cache: Path) -> int:
     files = {
         path.removeprefix(_REPORTS): content
         for path, content in past.training.files.items()
@@ -231,11 +231,19 @@ def _send_evaluation(client: "MlflowClient", past: _Past, root: Path) -> int:
             past.card,
             Path(scratch),
             tensors_md5=past.training.tensors_md5,
-            tensors=None if past.training.origin.commit else _tensors_here(past.training, root),
+            tensors=None
+            if past.training.origin.commit
+            else _tensors_here(past.training, root, cache),
         )
         return send_evaluation(client, result)
 
 
-def _tensors_here(training: PastTraining, root: Path) -> Path | None:
+def _tensors_here(training: PastTraining, root: Path, cache: Path) -> Path | None:
+    """The packed clips in their place, if they are those of the training: for pictures.
+
+    By their index, which has the md5 of each: hashing all of them would take minutes.
+    """
     folder = root / "data/tensors" / training.dataset
-    return folder if (folder / INDEX_NAME).is_file() else None
+    expected = (folder_listing(cache, training.tensors_md5) or {}).get(INDEX_NAME)
+    index = folder / INDEX_NAME
+    return folder if index.is_file() and file_md5(index) == expected else None

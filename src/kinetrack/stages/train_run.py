@@ -30,7 +30,7 @@ _LEFT_OUT = "changes_left_out.txt"  # new files that are too large for it
 _PRESETS = Path("presets")
 # What DVC writes meanwhile, and what is no source but may be a secret: runs are shared.
 _NO_CHANGES = (_LOCK, "reports/**", "data/**/.gitignore")
-_SECRETS = ("**/.env*", "**/*.pem", "**/*.key", "**/id_*", "**/*credentials*", "**/.netrc")
+_SECRETS = ("**/.env*", "**/*.pem", "**/*.key", "**/id_rsa*", "**/id_ed25519*", "**/.netrc")
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _tracked_run(
         "reproduces": os.environ.get("KINETRACK_REPRODUCES"),
     }
     return training_run(
-        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME", values["dataset"]),
+        experiment=os.environ.get("MLFLOW_EXPERIMENT_NAME") or values["dataset"],
         name=name_run(values, tags, presets=root / _PRESETS),
         params=values,
         tags={name: value for name, value in tags.items() if value},

@@ -37,7 +37,7 @@ def update_groups(client: "MlflowClient", runs: Iterable["Run"]) -> int:
     for run in runs:
         tags = run.data.tags
         if tags.get(KIND_TAG) == GROUP:
-            parents[run.info.experiment_id, tags[_GROUP_TAG]] = run
+            parents[run.info.experiment_id, tags.get(_GROUP_TAG, "")] = run
         elif run.info.status == "FINISHED" and "code_sha256" in tags:
             members[run.info.experiment_id, group_key(run)].append(run)
     count = 0

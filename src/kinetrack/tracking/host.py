@@ -53,10 +53,11 @@ class SystemMonitor:
             self._monitors = _make_monitors()
         metrics: dict[str, float] = {}
         for monitor in self._monitors:
-            monitor.collect_metrics()
-            found = monitor.aggregate_metrics()
-            metrics |= {f"system/{key}": float(value) for key, value in found.items()}
-            monitor.clear_metrics()
+            with suppress(Exception):  # a driver that fails is no reason to end a training
+                monitor.collect_metrics()
+                found = monitor.aggregate_metrics()
+                metrics |= {f"system/{key}": float(value) for key, value in found.items()}
+                monitor.clear_metrics()
         return metrics
 
 
@@ -65,6 +66,6 @@ def _make_monitors() -> list[Any]:
 
     modules: list[Any] = [cpu_monitor, disk_monitor, gpu_monitor]
     monitors = [modules[0].CPUMonitor(), modules[1].DiskMonitor()]
-    with suppress(ImportError, RuntimeError):  # no NVIDIA GPU, or no nvidia-ml-py
+    with suppress(Exception):  # no NVIDIA GPU, no nvidia-ml-py, or a driver that fails
         monitors.append(modules[2].GPUMonitor())
     return monitors

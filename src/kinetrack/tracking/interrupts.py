@@ -36,5 +36,5 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         restore()
-    if came:
-        signal.raise_signal(came[0])
+        if came:  # also when the block ends in an error
+            signal.raise_signal(came[0])

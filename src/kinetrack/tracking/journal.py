@@ -151,7 +151,13 @@ def read(path: Path) -> list[Training]:
         name = event.get("training", "")
         try:
             trainings[name] = _apply(event, trainings.get(name))
-        except (KeyError, TypeError, ValueError):  # another version's, or edited
+        except (
+            AttributeError,
+            KeyError,
+            OverflowError,
+            TypeError,
+            ValueError,
+        ):  # another version's, or edited
             continue
     return list(trainings.values())
 

@@ -58,7 +58,9 @@ def _git(root: Path, *arguments: str) -> str | None:
     # Without optional locks `status` does not touch the index, which DVC may be using.
     command = ["git", "--no-optional-locks", "-C", str(root), *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False
+        )
     except OSError:
         return None
     return result.stdout.strip() if result.returncode == 0 else None

@@ -5,12 +5,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from kinetrack.errors import InputError
 from kinetrack.files import is_being_written, write_alone
 from kinetrack.tracking.journal import Journal, Training, read_all, spool_folder
 from kinetrack.tracking.outage import place
 from kinetrack.tracking.projection import FindModel, Projection, log_text
-from kinetrack.tracking.store import find_if_any
+from kinetrack.tracking.store import DeletedExperimentError, find_if_any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -79,8 +78,8 @@ def _replay(client: "MlflowClient", journal: Journal, store: str, find_model: Fi
         journal.end("KILLED")
     try:
         has_model = Projection(client).send(journal.training, find_model)
-    except InputError:  # its experiment was deleted in MLflow, and it with that
-        has_model = True
+    except DeletedExperimentError:  # sent when a person brings the experiment back
+        return True
     journal.mark_sent(store, has_model=has_model)
     return has_model
 
@@ -99,7 +98,7 @@ def make_missing_runs(
         names = _names(training.tags)
         if known.isdisjoint(names):
             known.update(names)
-            with suppress(InputError):  # its experiment was deleted in MLflow
+            with suppress(DeletedExperimentError):
                 Projection(client).send(training, find_model)
                 made += 1
     return made

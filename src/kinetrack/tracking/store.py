@@ -41,6 +41,10 @@ class StoreBusyError(InputError):
     """A database that another process does not let go of: it can be used later."""
 
 
+class DeletedExperimentError(InputError):
+    """An experiment that a person has deleted in MLflow."""
+
+
 def database_path(root: Path) -> Path:
     """Return the project's own database; it need not exist."""
     return root / "mlruns" / "mlflow.db"
@@ -119,7 +123,7 @@ def experiment_id(client: "MlflowClient", name: str) -> str:
                 raise
     if experiment.lifecycle_stage == "deleted":
         remedy = "restore it in the MLflow UI or choose another name"
-        raise InputError(name, "this MLflow experiment is deleted", remedy=remedy)
+        raise DeletedExperimentError(name, "this MLflow experiment is deleted", remedy=remedy)
     return str(experiment.experiment_id)
 
 

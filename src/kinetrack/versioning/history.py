@@ -19,6 +19,8 @@ _MODEL = "data/model"
 # As DVC writes it; parsing every lock of a long history would take minutes.
 _MODEL_MD5 = re.compile(r"- path: data/model\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+# Whatever a person has set for reading logs.
+_PLAIN = ("--no-show-signature", "--no-patch")
 # Reports are in Git: small.
 _FILES = (
     "params.yaml",
@@ -109,14 +111,24 @@ def _list_commits(root: Path) -> list[Origin]:
             experiments.append(
                 Origin(commit, _time_ms(root, commit), match[3], match[1] + match[2])
             )
-    log = ("log", "--format=%H %ct", "--branches", "--remotes", "--tags", "HEAD", "--", _LOCK)
+    log = (
+        "log",
+        *_PLAIN,
+        "--format=%H %ct",
+        "--branches",
+        "--remotes",
+        "--tags",
+        "HEAD",
+        "--",
+        _LOCK,
+    )
     commits = [line.split() for line in _git(root, *log)]
     ordered = [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
     return [*experiments, *ordered]
 
 
 def _time_ms(root: Path, commit: str) -> int:
-    return 1000 * int(_git(root, "show", "--no-patch", "--format=%ct", commit)[0])
+    return 1000 * int(_git(root, "show", *_PLAIN, "--format=%ct", commit)[0])
 
 
 def _git(root: Path, *arguments: str) -> list[str]:
@@ -144,13 +156,14 @@ def _read_commits(
     result = subprocess.run(
         command, cwd=root, input=names.encode(), capture_output=True, check=False
     )
-    found, rest = {}, result.stdout
+    found, told, place = {}, result.stdout, 0
     for key in wanted:
-        head, _, rest = rest.partition(b"\n")
-        if head.endswith(b" missing"):
-            continue
-        size = int(head.split()[-1])
-        found[key], rest = rest[:size], rest[size + 1 :]
+        end = told.index(b"\n", place)
+        head, place = told[place:end], end + 1
+        if not head.endswith(b" missing"):
+            size = int(head.split()[-1])
+            found[key] = told[place : place + size]
+            place += size + 1
     return found
 
 
@@ -182,8 +195,13 @@ def _read_training(root: Path, origin: Origin) -> PastTraining | None:
         files={
             path: content for path, content in files.items() if _belongs(path, content, recorded)
         },
-        is_evaluated=_entries(evaluate, "deps").get(_MODEL) == model_md5,
+        is_evaluated=_is_of(_entries(evaluate, "deps"), model_md5, tensors, deps.get(tensors)),
     )
+
+
+def _is_of(evaluated: Mapping[str, str], model: str, tensors: str, md5: str | None) -> bool:
+    """Whether an evaluation read this model, and the tensors that it was trained with."""
+    return evaluated.get(_MODEL) == model and evaluated.get(tensors) == md5
 
 
 def _read_files(root: Path, origin: Origin) -> dict[str, bytes]:
