@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kinetrack.versioning.history import PastTraining, list_past_trainings
+from kinetrack.versioning.history import Origin, PastTraining, list_past_trainings
 from kinetrack.versioning.lock import hash_of_inputs
 
 CODE = "src/kinetrack/stages/train.py"
@@ -147,6 +147,13 @@ def test_committed_trainings_come_in_the_order_of_time(root: Path) -> None:
     assert found[0].origin.time_ms == 1_700_000_000_000
 
 
+def test_result_that_is_committed_is_of_its_commit(root: Path) -> None:
+    cache_model(root, "a")
+    write_results(root, "a")
+    made = commit(root, "a")
+    assert only(root).origin.commit == made
+
+
 def test_training_whose_model_is_not_in_the_cache_is_none(root: Path) -> None:
     write_results(root, "a")
     commit(root, "a")
@@ -177,16 +184,15 @@ def test_experiment_has_name_and_baseline(root: Path) -> None:
     assert training.experiments == ("deep-owl",)
 
 
-def test_experiment_with_the_result_of_the_workspace_gives_it_its_name(root: Path) -> None:
+def test_commit_with_the_result_of_experiments_has_their_names(root: Path) -> None:
     baseline = git(root, "rev-parse", "HEAD")
     cache_model(root, "a")
     write_results(root, "a")
-    experiment = commit(root, "experiment")
+    made = commit(root, "a")
     for name in ("wet-fox", "deep-owl"):
-        ref = f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}"
-        git(root, "update-ref", ref, experiment)
+        git(root, "update-ref", f"refs/exps/{baseline[:2]}/{baseline[2:]}/{name}", made)
     training = only(root)
-    assert training.origin.commit == ""
+    assert training.origin == Origin(made, 1_700_000_000_000)
     assert training.experiments == ("deep-owl", "wet-fox")
 
 

@@ -24,9 +24,10 @@ from kinetrack.stages.train_run import describe_model, hash_code, name_run
 from kinetrack.tracking import outage
 from kinetrack.tracking.evaluations import send_evaluation
 from kinetrack.tracking.groups import update_groups
-from kinetrack.tracking.journal import LoggedEpoch, ModelFacts, Training
+from kinetrack.tracking.journal import LoggedEpoch, ModelFacts, Training, journal_path
 from kinetrack.tracking.lineage import git_facts
 from kinetrack.tracking.replay import (
+    MADE_OF_TAG,
     all_runs,
     attach_final_locks,
     make_missing_runs,
@@ -111,7 +112,9 @@ def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Trac
     replayed = replay_journals(client, find_model, of_other_stores=of_other_stores)
     past = list(_read_past(root, cache))
     trainings = [_describe(one, root) for one in past]
-    made = make_missing_runs(client, trainings, find_model)
+    # What has a journal here is sent to the store that it was meant for.
+    elsewhere = [one for one in trainings if not journal_path(one.id).is_file()]
+    made = make_missing_runs(client, elsewhere, find_model)
     evaluated = sum(
         _send_evaluation(client, one, root, cache) for one in past if one.training.is_evaluated
     )
@@ -161,7 +164,7 @@ def _describe(past: _Past, root: Path) -> Training:
     tags = {
         **git,
         "mlflow.source.git.commit": git["git.commit"],
-        "made_of": "committed results" if origin.commit else "results in the workspace",
+        MADE_OF_TAG: "committed results" if origin.commit else "results in the workspace",
         "train_key": one.train_key,
         "model_sha256": card.weights_sha256,
         "model_md5": one.model_md5,

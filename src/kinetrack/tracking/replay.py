@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 _PAGE = 1000
 _LOCK = "dvc.lock"
 _LOCK_TAG = "dvc.lock_md5"
+# Only runs that no training on this machine made have it.
+MADE_OF_TAG = "made_of"
 _EXPERIMENT_OF_EVERY_STORE = "0"
 
 
@@ -92,7 +94,12 @@ def make_missing_runs(
     A run is of a training that has its train key, or made its model of the same tensors; so are
     those that were deleted in MLflow.
     """
-    known = {name for run in all_runs(client, deleted_too=True) for name in _names(run.data.tags)}
+    known = {
+        name
+        for run in all_runs(client, deleted_too=True)
+        if not _is_half_made(run)
+        for name in _names(run.data.tags)
+    }
     made = 0
     for training in trainings:
         names = _names(training.tags)
@@ -102,6 +109,11 @@ def make_missing_runs(
                 Projection(client).send(training, find_model)
                 made += 1
     return made
+
+
+def _is_half_made(run: "Run") -> bool:
+    """Whether the making of a run was interrupted; a training of this machine is no such run."""
+    return MADE_OF_TAG in run.data.tags and run.info.status == "RUNNING"
 
 
 def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:

@@ -80,10 +80,12 @@ def list_past_trainings(root: Path) -> list[PastTraining]:
     cache = cache_folder(root)
     found: dict[str, PastTraining] = {}
     names: dict[str, set[str]] = defaultdict(set)
-    texts = {_workspace(root): _read_workspace(root, [_LOCK]).get(_LOCK)}
     origins = _list_commits(root)
     locks = _read_commits(root, [(origin, _LOCK) for origin in origins])
-    texts |= {origin: locks.get((origin, _LOCK)) for origin in origins}
+    texts = {origin: locks.get((origin, _LOCK)) for origin in origins}
+    here = _read_workspace(root, [_LOCK]).get(_LOCK)
+    if here not in texts.values():  # what is committed has a commit's time and name
+        texts = {_workspace(root): here, **texts}
     for origin, lock in texts.items():
         md5s = _MODEL_MD5.findall(lock.decode("utf-8", "replace")) if lock else []
         for md5 in dict.fromkeys(md5s):
@@ -103,7 +105,7 @@ def _workspace(root: Path) -> Origin:
 
 
 def _list_commits(root: Path) -> list[Origin]:
-    """Commits that changed dvc.lock, the newest first, and experiments before them."""
+    """Commits that changed dvc.lock, the newest first, and experiments after them."""
     experiments = []
     for line in _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"):
         commit, _, ref = line.partition(" ")
@@ -124,7 +126,7 @@ def _list_commits(root: Path) -> list[Origin]:
     )
     commits = [line.split() for line in _git(root, *log)]
     ordered = [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
-    return [*experiments, *ordered]
+    return [*ordered, *experiments]
 
 
 def _time_ms(root: Path, commit: str) -> int:
