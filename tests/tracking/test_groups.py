@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from kinetrack.tracking.groups import summarise, update_groups
-from kinetrack.tracking.replay import all_runs
+from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.runs import training_run
 from kinetrack.tracking.store import open_store
 

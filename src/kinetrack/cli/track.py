@@ -26,9 +26,9 @@ from kinetrack.tracking.evaluations import send_evaluation
 from kinetrack.tracking.groups import update_groups
 from kinetrack.tracking.journal import LoggedEpoch, ModelFacts, Training, journal_path
 from kinetrack.tracking.lineage import git_facts
+from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.replay import (
     MADE_OF_TAG,
-    all_runs,
     attach_final_locks,
     make_missing_runs,
     replay_journals,

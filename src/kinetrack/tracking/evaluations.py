@@ -12,6 +12,7 @@ import numpy as np
 from kinetrack.files import read_csv
 from kinetrack.tracking import outage
 from kinetrack.tracking.figures import draw_confusion, draw_strips
+from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.projection import NOTE_TAG
 from kinetrack.tracking.store import http_limits, open_store, quiet
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
-_PAGE = 1000
 # Of what was evaluated last: the same result is not sent twice.
 _EVALUATED_TAG = "evaluation_md5"
 # What our descriptions end with; another one is a person's.
@@ -72,7 +72,8 @@ def send_evaluation(client: "MlflowClient", result: Result) -> int:
         Exception: whatever MLflow raises.
     """
     figure, count = None, 0
-    for run in _runs_of(client, result.tags):
+    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in result.tags.items())
+    for run in all_runs(client, wanted):
         if run.data.tags.get(_EVALUATED_TAG) != result.digest():
             figure = figure or draw_confusion(*_read_confusion(result.confusion))
             _add(client, run, result, figure)
@@ -113,18 +114,6 @@ def _read_confusion(path: Path) -> tuple[list[list[int]], list[str]]:
     labels = list(dict.fromkeys(row["actual"] for row in rows))
     counts = {(row["actual"], row["predicted"]): int(row["num_clips"]) for row in rows}
     return [[counts[actual, predicted] for predicted in labels] for actual in labels], labels
-
-
-def _runs_of(client: "MlflowClient", tags: Mapping[str, str]) -> Iterator["Run"]:
-    ids = [one.experiment_id for one in client.search_experiments(max_results=_PAGE)]
-    wanted = " and ".join(f"tags.`{name}` = '{value}'" for name, value in tags.items())
-    token = None
-    while ids:
-        page = client.search_runs(ids, wanted, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _new_metrics(

@@ -10,11 +10,11 @@ from kinetrack.tracking.foreign import Foreign, find_database, open_foreign
 from kinetrack.tracking.importing_models import import_models, import_registered
 from kinetrack.tracking.importing_runs import (
     Import,
-    all_pages,
     import_experiment,
     index_runs,
     link_parents,
 )
+from kinetrack.tracking.paging import all_pages
 from kinetrack.tracking.store import local_database, named_tracking_uri, open_store, quiet
 
 if TYPE_CHECKING:

@@ -12,13 +12,12 @@ from kinetrack.tracking.importing_runs import (
     FROM_TAG,
     LACKS_TAG,
     Import,
-    all_pages,
-    chunks,
     is_imported,
     is_unfinished,
     now,
     origin,
 )
+from kinetrack.tracking.paging import MOST_METRICS_A_CALL, all_pages, chunks
 from kinetrack.tracking.store import find_if_any
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 _BY_ID = "models:/"  # the address of a logged model
-_MOST_METRICS_A_CALL = 1000
 
 
 def import_models(work: Import) -> None:
@@ -81,7 +79,7 @@ def _import_model(work: Import, model: "LoggedModel", known: "LoggedModel | None
         model.model_type,
     )
     for run_id, metrics in _metrics_by_run(work, model, new.model_id).items():
-        for chunk in chunks(metrics, _MOST_METRICS_A_CALL):
+        for chunk in chunks(metrics, MOST_METRICS_A_CALL):
             target.log_batch(run_id, metrics=chunk)
     _send_files(work, model, new)
     if model.status != LoggedModelStatus.PENDING:

@@ -6,20 +6,24 @@ nothing, and one after an interruption goes on. Files that were not found are lo
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from kinetrack.tracking.foreign import Foreign, files_of
 from kinetrack.tracking.journal import TRAINING_TAG
-from kinetrack.tracking.replay import all_runs
+from kinetrack.tracking.paging import (
+    MOST_METRICS_A_CALL,
+    MOST_PARAMS_A_CALL,
+    all_pages,
+    all_runs,
+    chunks,
+)
 from kinetrack.tracking.store import experiment_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Experiment, Run
-
-T = TypeVar("T")
 
 FROM_TAG = "imported.from"
 AT_TAG = "imported.at"
@@ -28,10 +32,6 @@ LACKS_TAG = "imported.lacks"
 _PARENT_TAGS = ("mlflow.parentRunId", "mlflow.rootRunId")
 _NAME_TAG = "mlflow.runName"  # MLflow sets it itself
 _TERMINAL = ("FINISHED", "FAILED", "KILLED")
-_PAGE = 500
-# MLflow refuses a request with more.
-_MOST_PARAMS_A_CALL = 100
-_MOST_METRICS_A_CALL = 1000
 
 
 @dataclass
@@ -108,7 +108,7 @@ def _import_run(work: Import, run: "Run", new: "Run") -> "Run":
 
     target, run_id = work.target, new.info.run_id
     params = [Param(*pair) for pair in run.data.params.items()]
-    for chunk in chunks(params, _MOST_PARAMS_A_CALL):
+    for chunk in chunks(params, MOST_PARAMS_A_CALL):
         target.log_batch(run_id, params=chunk)
     # Without the models that they may be bound to, which are not here yet.
     metrics = [
@@ -116,7 +116,7 @@ def _import_run(work: Import, run: "Run", new: "Run") -> "Run":
         for key in run.data.metrics
         for one in work.source.client.get_metric_history(run.info.run_id, key)
     ]
-    for part in chunks(metrics, _MOST_METRICS_A_CALL):
+    for part in chunks(metrics, MOST_METRICS_A_CALL):
         target.log_batch(run_id, metrics=part)
     if run.inputs and run.inputs.dataset_inputs:
         target.log_inputs(run_id, datasets=run.inputs.dataset_inputs)
@@ -176,19 +176,3 @@ def _names_of(run: "Run") -> list[str]:
 
 def _runs(client: "MlflowClient", ids: list[str]) -> Iterator["Run"]:
     return all_pages(client.search_runs, ids, order_by=["start_time ASC"]) if ids else iter(())
-
-
-def all_pages(search: Callable[..., Any], *args: Any, **options: Any) -> Iterator[Any]:
-    """Yield everything that a search of MLflow's client finds, page by page."""
-    token = None
-    while True:
-        page = search(*args, **options, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
-
-
-def chunks(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    """Cut a sequence into parts."""
-    yield from (items[first : first + most] for first in range(0, len(items), most))

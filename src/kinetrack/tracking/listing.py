@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from kinetrack.errors import InputError
 from kinetrack.tracking import outage
 from kinetrack.tracking.groups import GROUP, KIND_TAG
+from kinetrack.tracking.paging import all_pages
 from kinetrack.tracking.store import find_if_any, local_database, open_store, quiet
 
 if TYPE_CHECKING:
@@ -98,14 +99,8 @@ def _list(client: "MlflowClient", experiment: str | None, most: int | None) -> L
 
 def _find_experiments(client: "MlflowClient", wanted: str | None) -> dict[str, str]:
     """Names by id of the experiments that are not deleted, or of the one that is wanted."""
-    names: dict[str, str] = {}
-    token = None
-    while True:
-        page = client.search_experiments(max_results=_PAGE, page_token=token)
-        names |= {str(one.experiment_id): one.name for one in page}
-        token = page.token
-        if not token:
-            break
+    found = all_pages(client.search_experiments)
+    names = {str(one.experiment_id): str(one.name) for one in found}
     if wanted is not None and wanted not in names.values():
         expected = f"one of {', '.join(sorted(names.values()))}"
         raise InputError(wanted, "no such experiment in MLflow", expected=expected)
@@ -115,15 +110,9 @@ def _find_experiments(client: "MlflowClient", wanted: str | None) -> dict[str, s
 def _newest_runs(
     client: "MlflowClient", experiment_ids: list[str], *, page: int
 ) -> "Iterator[Run]":
-    token = None
-    while experiment_ids:
-        found = client.search_runs(
-            experiment_ids, max_results=page, order_by=_NEWEST_FIRST, page_token=token
-        )
-        yield from found
-        token = found.token
-        if not token:
-            return
+    if experiment_ids:
+        search = client.search_runs
+        yield from all_pages(search, experiment_ids, order_by=_NEWEST_FIRST, page=page)
 
 
 def _is_group(run: "Run") -> bool:

@@ -5,17 +5,16 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from kinetrack.tracking.figures import draw_curves
 from kinetrack.tracking.journal import TRAINING_TAG, DatasetInput, LoggedEpoch, ModelFacts, Training
 from kinetrack.tracking.model import begin_served_model, finish_served_model
+from kinetrack.tracking.paging import MOST_METRICS_A_CALL, MOST_PARAMS_A_CALL, chunks
 from kinetrack.tracking.store import experiment_id
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient, entities
-
-T = TypeVar("T")
 
 # Finds the folder of a model; yields None where its files are not to be had.
 FindModel = Callable[[ModelFacts], AbstractContextManager[Path | None]]
@@ -24,9 +23,6 @@ RESUMED_TAG = "resumed"  # how often a run was gone on with
 NOTE_TAG = "mlflow.note.content"  # the description in MLflow's pages
 # Every epoch has this one, and the metrics of a call are written all at once.
 _METRIC_OF_EVERY_EPOCH = "train/loss"
-# MLflow refuses a request with more.
-_MOST_PARAMS_A_CALL = 100
-_MOST_METRICS_A_CALL = 1000
 _CURVES = "plots/curves.png"
 
 
@@ -121,7 +117,7 @@ class Projection:
         missing = {
             key: value for key, value in training.params.items() if key not in run.data.params
         }
-        for params in _chunks([Param(*pair) for pair in missing.items()], _MOST_PARAMS_A_CALL):
+        for params in chunks([Param(*pair) for pair in missing.items()], MOST_PARAMS_A_CALL):
             self._client.log_batch(run.info.run_id, params=params)
             self._between()
         inputs = run.inputs.dataset_inputs if run.inputs else []
@@ -260,8 +256,4 @@ def _history(training: Training) -> list[dict[str, str]]:
 def _whole_epochs(epochs: dict[int, LoggedEpoch]) -> Iterator[Sequence[tuple[int, LoggedEpoch]]]:
     """Give epochs in parts, each small enough for a call."""
     most = max((len(epoch.metrics) for epoch in epochs.values()), default=1)
-    yield from _chunks(sorted(epochs.items()), max(1, _MOST_METRICS_A_CALL // max(1, most)))
-
-
-def _chunks(items: Sequence[T], most: int) -> Iterator[Sequence[T]]:
-    yield from (items[first : first + most] for first in range(0, len(items), most))
+    yield from chunks(sorted(epochs.items()), max(1, MOST_METRICS_A_CALL // max(1, most)))

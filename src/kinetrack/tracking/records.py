@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kinetrack.errors import InputError
 from kinetrack.tracking import outage
+from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.store import find_if_any, open_store, quiet
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ T = TypeVar("T")
 
 _SHORTEST_ID = 6
 _ID = re.compile(rf"[0-9a-f]{{{_SHORTEST_ID},32}}")
-_PAGE = 1000
 _MOST_NAMED = 5
 
 
@@ -106,10 +106,8 @@ def _find(client: "MlflowClient", name_or_id: str) -> "list[Run]":
     filters = [f"attributes.run_name = {_quote(name_or_id)}"]
     if _ID.fullmatch(name_or_id):
         filters.append(f"attributes.run_id LIKE '{name_or_id}%'")
-    places = [one.experiment_id for one in client.search_experiments(max_results=_PAGE)]
-    # One page: who means one run learns here that it is not the only one.
-    pages = (client.search_runs(places, wanted) for wanted in filters) if places else ()
-    return list({run.info.run_id: run for page in pages for run in page}.values())
+    found = (run for wanted in filters for run in all_runs(client, wanted))
+    return list({run.info.run_id: run for run in found}.values())
 
 
 def _quote(text: str) -> str:

@@ -1,13 +1,14 @@
 """What MLflow was not told: journals of this machine's trainings, and trainings of others."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from kinetrack.files import is_being_written, write_alone
 from kinetrack.tracking.journal import Journal, Training, read_all, spool_folder
 from kinetrack.tracking.outage import place
+from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.projection import FindModel, Projection, log_text
 from kinetrack.tracking.store import DeletedExperimentError, find_if_any
 
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-_PAGE = 1000
 _LOCK = "dvc.lock"
 _LOCK_TAG = "dvc.lock_md5"
 # Only runs that no training on this machine made have it.
@@ -147,18 +147,3 @@ def attach_final_locks(
             log_text(client, run.info.run_id, lock, _LOCK)
             for name, value in tags.items():
                 client.set_tag(run.info.run_id, name, value)
-
-
-def all_runs(client: "MlflowClient", *, deleted_too: bool = False) -> Iterator["Run"]:
-    """Yield the runs of all experiments."""
-    from mlflow.entities import ViewType
-
-    view = ViewType.ALL if deleted_too else ViewType.ACTIVE_ONLY
-    ids = [one.experiment_id for one in client.search_experiments(view, max_results=_PAGE)]
-    token = None
-    while ids:
-        page = client.search_runs(ids, run_view_type=view, max_results=_PAGE, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
