@@ -66,13 +66,18 @@ def test_an_epoch_is_recorded_once_with_its_first_time(path: Path) -> None:
     assert path.read_bytes() == lines
 
 
-def test_training_that_goes_on_is_running_again(path: Path) -> None:
-    begun(path).end("KILLED")
+def test_training_that_goes_on_is_running_again_from_where_it_is_now(path: Path) -> None:
+    journal = begun(path)
+    journal.add_tags({"model": "m"})
+    journal.end("KILLED")
     assert only(path).status == "KILLED"
-    Journal(path, "a1").begin(place="http://team", tags={"device": "cuda"})
+    Journal(path, "a1").begin(
+        place="http://team", tags={"device": "cuda"}, files={"params.yaml": "seed: 1\n"}
+    )
     training = only(path)
     assert (training.status, training.ended_ms, training.starts) == ("RUNNING", None, 2)
-    assert training.tags == {"git.commit": "c", "device": "cuda"}
+    assert training.tags == {"model": "m", "device": "cuda"}
+    assert training.files == {"params.yaml": "seed: 1\n", "changes.diff": ""}
     assert training.places == {"mlruns", "http://team"}
 
 
@@ -117,7 +122,7 @@ def test_each_store_has_its_own_mark(path: Path) -> None:
     assert training.sent["one"] == Sent(2, has_model=True)
     assert [training.is_sent(store) for store in ("one", "two", "three")] == [True, False, False]
     assert training.lacks_only_model("two")
-    Journal(path, "a1").begin(place="mlruns", tags={})
+    Journal(path, "a1").begin(place="mlruns", tags={}, files={})
     assert not only(path).is_sent("one")
 
 

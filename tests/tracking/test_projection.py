@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from mlflow.entities import Run, ViewType
 
+from kinetrack import files as files_module
+from kinetrack.files import write_alone
 from kinetrack.tracking import model
 from kinetrack.tracking.journal import DatasetInput, Journal, ModelFacts, journal_path
 from kinetrack.tracking.replay import Replayed, replay_journals
@@ -120,6 +122,66 @@ def test_new_tags_win_and_find_the_run(project: Path) -> None:
     tags = "tags.`git.commit` = 'new' and tags.train_key = 'k' and tags.resumed = '1'"
     (run,) = client.search_runs([experiment_id(client, "e")], tags)
     assert run.info.run_id == killed
+
+
+def test_training_that_goes_on_at_another_commit_is_of_that_one(project: Path) -> None:
+    arguments = {"experiment": "e", "name": "x", "params": {}, "training": "t"}
+    old = {"git.commit": "old", "git.diff_sha256": "d", "dvc.exp_name": "n", "device": "cpu"}
+    files = {"params.yaml": "seed: 1\n", "changes.diff": "patch"}
+    with training_run(**arguments, tags=old, files=files) as run:
+        run.log_epoch(1, metrics(1))
+    files = {"params.yaml": "seed: 2\n"}
+    with training_run(**arguments, tags={"git.commit": "new"}, files=files) as run:
+        run.log_epoch(2, metrics(2))
+    tags = found(run.run_id).data.tags
+    assert (tags["git.commit"], tags["device"]) == ("new", "cpu")
+    assert {"git.diff_sha256", "dvc.exp_name"}.isdisjoint(tags)
+    folder = Path(open_store().download_artifacts(run.run_id, ""))
+    assert (folder / "params.yaml").read_text() == "seed: 2\n"
+    assert (folder / "changes.diff").read_text() == ""
+
+
+def test_renamed_experiment_keeps_the_run_of_a_training_that_goes_on(project: Path) -> None:
+    killed = killed_training([1])
+    client = open_store()
+    client.rename_experiment(experiment_id(client, "e"), "renamed")
+    assert go_on(1, 2).run_id == killed
+    assert steps(killed) == [1, 2]
+
+
+def test_training_that_was_begun_by_hand_goes_on_in_its_journal(project: Path) -> None:
+    killed_training([1])
+    arguments = {"experiment": "e", "name": "x", "params": {}, "tags": {}, "training": "t"}
+    with training_run(**arguments, key="k") as run:
+        run.log_epoch(2, metrics(2))
+    assert not journal_path("k").exists()
+    assert replay_journals(open_store(), lambda _: nullcontext(None)) == Replayed(0, 0)
+    assert found(run.run_id).info.status == "FINISHED"
+
+
+def test_training_goes_on_while_another_process_tells_mlflow_of_it(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files_module, "_PATIENCE_S", 0.1)
+    with write_alone(journal_path("by-hand").with_name("t")):
+        with training_run(experiment="e", name="x", params={}, tags={}, training="t") as run:
+            run.log_epoch(1, metrics(1))
+        assert not run.is_sent
+    assert capfd.readouterr().err.count("`kinetrack track` tells the rest later") == 1
+    assert replay_journals(open_store(), lambda _: nullcontext(None)) == Replayed(1, 0)
+    (sent,) = all_runs()
+    assert (sent.info.status, steps(sent.info.run_id)) == ("FINISHED", [1])
+
+
+def test_curves_of_a_training_that_went_on_are_of_all_epochs(project: Path) -> None:
+    killed = killed_training([1, 2])
+    TrainingRun(Journal(journal_path("by-hand"), "t")).end("KILLED")
+    (run,) = all_runs()
+    assert run.info.run_id == killed
+    before = Path(open_store().download_artifacts(run.info.run_id, "plots/curves.png")).read_bytes()
+    go_on(1, 2, 3)
+    after = Path(open_store().download_artifacts(run.info.run_id, "plots/curves.png")).read_bytes()
+    assert after != before
 
 
 def test_tag_counts_how_often_a_run_was_gone_on_with(project: Path) -> None:

@@ -91,11 +91,12 @@ def _make_checkout(record: RunRecord, *, root: Path, target: Path) -> Path:
 def _read_changes(record: RunRecord) -> bytes:
     """The uncommitted changes of a run; a warning where it had some that nothing kept."""
     patch, expected = read_artifact(record, _CHANGES), record.tags.get("git.diff_sha256")
-    found = hashlib.sha256(patch).hexdigest() if patch is not None else None
+    # Empty where a training went on without the changes that it began with.
+    found = hashlib.sha256(patch).hexdigest() if patch else None
     if found != expected:
         problem = f"its {_CHANGES} is not the recorded one"
         raise _refuse(record, problem, f"sha256 {found}", f"sha256 {expected}")
-    if patch is None and record.tags.get("git.dirty") == "true":
+    if not patch and record.tags.get("git.dirty") == "true":
         line = "the run had uncommitted changes that nothing kept; the code of its commit is used"
         sys.stderr.write(f"reproduce: {line}\n")
     return patch or b""

@@ -17,6 +17,11 @@ from kinetrack.files import append_line
 
 # The tag by which a training finds its run, in whatever store.
 TRAINING_TAG = "training"
+# Of where a start was made from: code, data and params are the same in all starts of a training,
+# but it may go on at another commit. All of these and the files are those of the last start.
+START_TAGS = ("git.", "dvc.exp_", "dvc.stage", "mlflow.source.git.")
+# What a line of another version, or one that was edited, leads to.
+_NO_EVENT = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
 
 
 class DatasetInput(NamedTuple):
@@ -138,6 +143,17 @@ def journal_path(key: str) -> Path:
     return spool_folder() / f"{key}.jsonl"
 
 
+def find_journal(training: str, key: str) -> Path:
+    """Return the file that has a training, whatever key it began with, else that of the key.
+
+    One that was begun by hand has no train key, and goes on under DVC.
+    """
+    for path, known in read_all(spool_folder()):
+        if known.id == training:
+            return path
+    return journal_path(key)
+
+
 def read_all(spool: Path) -> Iterator[tuple[Path, Training]]:
     """Yield all trainings of this machine, each with its file."""
     for path in sorted(spool.glob("[!.]*.jsonl")):
@@ -151,13 +167,7 @@ def read(path: Path) -> list[Training]:
         name = event.get("training", "")
         try:
             trainings[name] = _apply(event, trainings.get(name))
-        except (
-            AttributeError,
-            KeyError,
-            OverflowError,
-            TypeError,
-            ValueError,
-        ):  # another version's, or edited
+        except _NO_EVENT:
             continue
     return list(trainings.values())
 
@@ -180,7 +190,10 @@ def _apply(event: Mapping[str, Any], training: Training | None) -> Training:
     if training is None:
         training = _begin(event, time_ms)
     elif kind == "begin":
-        training.tags |= event["tags"]
+        kept = {key: x for key, x in training.tags.items() if not key.startswith(START_TAGS)}
+        training.tags = kept | event["tags"]
+        # No store takes a file back: those that this start has not are made empty.
+        training.files = dict.fromkeys(training.files, "") | event["files"]
         training.places.add(event["place"])
         training.status, training.ended_ms = "RUNNING", None
         training.starts += 1

@@ -8,9 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kinetrack.tracking.figures import draw_curves
-from kinetrack.tracking.journal import TRAINING_TAG, DatasetInput, LoggedEpoch, ModelFacts, Training
+from kinetrack.tracking.journal import (
+    START_TAGS,
+    TRAINING_TAG,
+    DatasetInput,
+    LoggedEpoch,
+    ModelFacts,
+    Training,
+)
 from kinetrack.tracking.model import begin_served_model, finish_served_model
-from kinetrack.tracking.paging import MOST_METRICS_A_CALL, MOST_PARAMS_A_CALL, chunks
+from kinetrack.tracking.paging import (
+    MOST_METRICS_A_CALL,
+    MOST_PARAMS_A_CALL,
+    all_runs,
+    chunks,
+)
 from kinetrack.tracking.store import experiment_id
 
 if TYPE_CHECKING:
@@ -84,13 +96,11 @@ class Projection:
 
     def _open(self, training: Training) -> "entities.Run":
         """Find the run by the training's name, or make it."""
-        from mlflow.entities import ViewType
-
-        place = experiment_id(self._client, training.experiment)
-        self._between()
+        # In whatever experiment: a person may have renamed it meanwhile, or moved on.
         wanted = f"tags.{TRAINING_TAG} = '{training.id}'"
-        found = self._client.search_runs([place], wanted, run_view_type=ViewType.ALL)
-        run = found[0] if found else self._make(training, place)
+        found = next(all_runs(self._client, wanted, deleted_too=True), None)
+        self._between()
+        run = found or self._make(training)
         if run.info.lifecycle_stage != "active" and training.status == "RUNNING":
             self._client.restore_run(run.info.run_id)
             run = self._client.get_run(run.info.run_id)
@@ -98,13 +108,15 @@ class Projection:
         if run.info.lifecycle_stage == "active":
             run = self._open_inputs(run, training)
             if found:
-                self._look(run)
+                self._look(run, training)
             self._tags = dict(run.data.tags)
             self._status = run.info.status
         self._run = run
         return run
 
-    def _make(self, training: Training, place: str) -> "entities.Run":
+    def _make(self, training: Training) -> "entities.Run":
+        place = experiment_id(self._client, training.experiment)
+        self._between()
         tags = {**training.tags, TRAINING_TAG: training.id}
         return self._client.create_run(
             place, start_time=training.begun_ms, tags=tags, run_name=training.name
@@ -131,11 +143,12 @@ class Projection:
         self._between()
         return run
 
-    def _look(self, run: "entities.Run") -> None:
+    def _look(self, run: "entities.Run", training: Training) -> None:
         """See what a run has that was there already."""
         history = self._client.get_metric_history(run.info.run_id, _METRIC_OF_EVERY_EPOCH)
         self._epochs = {metric.step for metric in history}
-        for folder in ("", "plots"):
+        # Those of a training that went on are of its interruption.
+        for folder in ("", "plots") if training.starts == 1 else ():
             self._between()
             self._files |= {
                 one.path for one in self._client.list_artifacts(run.info.run_id, folder)
@@ -150,6 +163,10 @@ class Projection:
         if NOTE_TAG not in self._tags:  # a person may have written another one
             tags[NOTE_TAG] = f"`kinetrack reproduce {self.run_id[:8]}` repeats this training."
         new = {key: value for key, value in tags.items() if self._tags.get(key) != value}
+        for key in [key for key in self._tags if _is_stale(key, training)]:
+            self._client.delete_tag(self.run_id, key)
+            del self._tags[key]
+            self._between()
         if training.status == "RUNNING" and self._status != "RUNNING":
             # It keeps the end time of its interruption until it ends again: no store takes it back.
             self._client.update_run(self.run_id, status="RUNNING")
@@ -223,6 +240,11 @@ class Projection:
         if self._status != training.status:
             self._client.set_terminated(self.run_id, training.status, training.ended_ms)
             self._status = training.status
+
+
+def _is_stale(key: str, training: Training) -> bool:
+    """Whether a tag is of an earlier start, and the last one has no such tag."""
+    return training.starts > 1 and key.startswith(START_TAGS) and key not in training.tags
 
 
 def log_text(client: "MlflowClient", run_id: str, text: str, name: str) -> None:

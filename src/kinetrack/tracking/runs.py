@@ -5,12 +5,14 @@ else by `kinetrack track`.
 """
 
 import getpass
+import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+from kinetrack.errors import InputError, WriteError
 from kinetrack.files import write_alone
 from kinetrack.tracking.host import SystemMonitor
 from kinetrack.tracking.interrupts import held_back
@@ -18,6 +20,7 @@ from kinetrack.tracking.journal import (
     DatasetInput,
     Journal,
     ModelFacts,
+    find_journal,
     journal_path,
 )
 from kinetrack.tracking.outage import Outage, place
@@ -70,12 +73,12 @@ def training_run(
             run is found by it. A new training without a name gets one.
 
     Raises:
-        InputError: the same training is at work in another process, or its journal cannot be
-            written.
+        WriteError: its journal cannot be written.
     """
-    path, training = journal_path(key), training or uuid.uuid4().hex
-    with write_alone(path.with_name(training)):
-        run = TrainingRun(Journal(path, training))
+    path = find_journal(training, key) if training else journal_path(key)
+    training = training or uuid.uuid4().hex
+    with _alone(path.with_name(training)) as is_alone:
+        run = TrainingRun(Journal(path, training), sends=is_alone)
         run.begin(
             experiment=experiment,
             name=name,
@@ -93,6 +96,25 @@ def training_run(
             run.end("KILLED")
             raise
         run.end("FINISHED")
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[bool]:
+    """Hold the right to tell MLflow of a training; yield whether it could be had.
+
+    `kinetrack track` may be at it, and a training does not wait for that.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(write_alone(path))
+        except WriteError:
+            raise
+        except InputError:
+            sys.stderr.write("another process tells MLflow of this training; ")
+            sys.stderr.write("`kinetrack track` tells the rest later\n")
+            yield False
+            return
+        yield True
 
 
 @contextmanager
@@ -115,8 +137,8 @@ def flatten(params: Mapping[str, object], *, prefix: str = "") -> dict[str, str]
 class TrainingRun:
     """A training that is recorded, and sent to MLflow as far as that answers in time."""
 
-    def __init__(self, journal: Journal | None) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal | None, *, sends: bool = True) -> None:
+        self._journal, self._sends = journal, sends
         self._projection: Projection | None = None
         self._monitor = SystemMonitor()
         self._outage = Outage()
@@ -133,8 +155,7 @@ class TrainingRun:
         """Record the start of a training, or that it goes on with the params that it had."""
         if self._journal:
             self._monitor.sample()  # from here on
-            goes_on = self._journal.training is not None
-            self._journal.begin(place=place(), tags=dict(tags), **({} if goes_on else facts))
+            self._journal.begin(place=place(), tags=dict(tags), **facts)
             self._send()
 
     def log_epoch(self, epoch: int, metrics: Mapping[str, float]) -> None:
@@ -174,7 +195,7 @@ class TrainingRun:
     def _send(self) -> None:
         """Send what MLflow lacks, in the time that there is for it."""
         begin, self.is_sent = time.monotonic(), False
-        if begin < self._next_try:
+        if begin < self._next_try or not self._sends:
             return
         try:
             with held_back(), quiet():
