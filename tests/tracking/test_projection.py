@@ -369,6 +369,33 @@ def test_training_that_was_meant_for_another_store_is_sent_on_request_only(
     assert steps(run.info.run_id) == [1]
 
 
+def test_training_that_mlflow_does_not_take_hinders_no_other(project: Path) -> None:
+    client = open_store()
+    for name, training in (("", "a"), ("e", "b")):
+        journal = Journal(journal_path(training), training)
+        facts = {"name": training, "params": {}, "tags": {}, "datasets": [], "files": {}}
+        journal.begin(place="mlruns", experiment=name, **facts)
+        journal.end("FINISHED")
+    replayed = replay_journals(client, lambda _: nullcontext(None))
+    assert replayed.sent == 1
+    (line,) = replayed.failed
+    assert line.startswith("a (a.jsonl): ")
+    assert [run.info.run_name for run in all_runs()] == ["b"]
+
+
+def test_training_of_a_deleted_experiment_is_sent_when_that_is_back(project: Path) -> None:
+    client = open_store()
+    client.delete_experiment(place := experiment_id(client, "e"))
+    with training_run(experiment="e", name="x", params={}, tags={}):
+        pass
+    replayed = replay_journals(client, lambda _: nullcontext(None))
+    assert "this MLflow experiment is deleted" in replayed.failed[0]
+    client.restore_experiment(place)
+    assert replay_journals(client, lambda _: nullcontext(None)).sent == 1
+    (run,) = all_runs()
+    assert run.info.status == "FINISHED"
+
+
 def test_untracked_run_records_nothing(
     bare_project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,6 +9,7 @@ import pytest
 from mlflow.entities import Run
 
 from kinetrack.tracking.journal import ModelFacts, journal_path, read
+from kinetrack.tracking.outage import without_passwords
 from kinetrack.tracking.runs import TrainingRun, flatten, training_run
 from kinetrack.tracking.store import database_path, open_store, tracking_uri
 
@@ -238,3 +239,20 @@ np.save("answer.npy", answer)
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, check=True)
     np.testing.assert_array_equal(np.load(tmp_path / "answer.npy"), expected_answer())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://me:s3cr@t@host:5000/x",
+        "http://me:s3/cr@host",
+        "postgresql://host/db?user=me&password=s3cr",
+        "https://host?token=s3cr&a=b",
+    ],
+)
+def test_password_is_not_shown(address: str) -> None:
+    shown = without_passwords(f"cannot reach {address} now")
+    assert "s3" not in shown
+    assert "t@" not in shown
+    assert shown.startswith("cannot reach ")
+    assert shown.endswith(" now")

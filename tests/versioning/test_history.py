@@ -1,6 +1,7 @@
 """Trainings that Git and DVC's cache know, in a repository with locks made up for the purpose."""
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -42,14 +43,24 @@ def root(initialised: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(initialised, tmp_path / "my project"))
 
 
+def listing(name: str) -> str:
+    """The list that DVC has of a folder with one file."""
+    return json.dumps([{"md5": md5(name.encode()), "relpath": name}])
+
+
 def model_md5(name: str) -> str:
-    return md5(name.encode()) + ".dir"
+    return md5(listing(name).encode()) + ".dir"
+
+
+def object_of(root: Path, name: str) -> Path:
+    path = root / ".dvc/cache/files/md5" / name[:2] / name[2:]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def cache_model(root: Path, name: str) -> None:
-    path = root / ".dvc/cache/files/md5" / model_md5(name)[:2] / model_md5(name)[2:]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("[]")
+    object_of(root, model_md5(name)).write_text(listing(name))
+    object_of(root, md5(name.encode())).write_text(name)
 
 
 def write_results(
@@ -242,3 +253,62 @@ def test_evaluation_on_other_clips_does_not_count(root: Path) -> None:
     cache_model(root, "a")
     write_results(root, "a", evaluated="a", evaluated_on="e")
     assert not only(root).is_evaluated
+
+
+def change_lock(root: Path, stage: str, kind: str, path: str, new_md5: str) -> None:
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    entries = lock["stages"][stage][kind]
+    lock["stages"][stage][kind] = [one for one in entries if one["path"] != path]
+    lock["stages"][stage][kind].append({"path": path, "hash": "md5", "md5": new_md5})
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock, sort_keys=False))
+
+
+def test_lock_whose_data_are_newer_than_its_model_is_of_no_training(root: Path) -> None:
+    cache_model(root, "a")
+    write_results(root, "a")
+    made = commit(root, "a")
+    change_lock(root, "split", "outs", "data/tensors/sample", "0" * 32 + ".dir")
+    assert only(root).origin.commit == made
+    commit(root, "half", time_s=1_700_000_009)
+    assert only(root).origin.commit == made
+
+
+def test_split_that_is_newer_than_the_tensors_is_seen_by_its_list(root: Path) -> None:
+    cache_model(root, "a")
+    write_results(root, "a")
+    splits = model_md5("split.json")
+    object_of(root, splits).write_text(listing("split.json"))
+    change_lock(root, "split", "outs", "data/splits", splits)
+    change_lock(root, "train", "deps", "data/splits/split.json", md5(b"split.json"))
+    assert only(root).origin.commit == ""
+    change_lock(root, "train", "deps", "data/splits/split.json", "2" * 32)
+    assert list_past_trainings(root) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("stages:", "<<<<<<< HEAD\nstages:"), ("cmd: train", "com: train"), ("deps:", "deps: 1 #")],
+)
+def test_damaged_lock_is_told_and_the_rest_is_listed(root: Path, old: str, new: str) -> None:
+    for name in "ab":
+        cache_model(root, name)
+    write_results(root, "a")
+    made = commit(root, "a")
+    write_results(root, "b")
+    text = (root / "dvc.lock").read_text()
+    assert old in text
+    (root / "dvc.lock").write_text(text.replace(old, new))
+    told = []
+    found = list_past_trainings(root, on_damaged=lambda origin, _: told.append(origin.commit))
+    assert [one.origin.commit for one in found] == [made]
+    assert told == [""]
+
+
+def test_model_that_is_not_whole_in_the_cache_is_none(root: Path) -> None:
+    cache_model(root, "a")
+    write_results(root, "a")
+    weights = object_of(root, md5(b"a"))
+    weights.unlink()
+    assert list_past_trainings(root) == []
+    weights.write_text("a")
+    assert only(root).model_md5 == model_md5("a")

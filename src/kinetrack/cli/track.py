@@ -24,7 +24,7 @@ from kinetrack.stages.train_run import describe_model, hash_code, name_run
 from kinetrack.tracking import outage
 from kinetrack.tracking.evaluations import send_evaluation
 from kinetrack.tracking.groups import update_groups
-from kinetrack.tracking.journal import LoggedEpoch, ModelFacts, Training, journal_path
+from kinetrack.tracking.journal import LoggedEpoch, ModelFacts, Training, journal_path, read
 from kinetrack.tracking.lineage import git_facts
 from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.replay import (
@@ -36,7 +36,7 @@ from kinetrack.tracking.replay import (
 from kinetrack.tracking.runs import flatten
 from kinetrack.tracking.store import open_store, quiet
 from kinetrack.versioning.cache import cache_folder, copy_out, folder_listing, object_path
-from kinetrack.versioning.history import PastTraining, list_past_trainings
+from kinetrack.versioning.history import Origin, PastTraining, list_past_trainings
 from kinetrack.versioning.lock import folder_md5
 
 if TYPE_CHECKING:
@@ -110,10 +110,12 @@ def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Trac
             yield folder
 
     replayed = replay_journals(client, find_model, of_other_stores=of_other_stores)
+    for line in replayed.failed:
+        sys.stderr.write(f"not tracked: {line}\n")
     past = list(_read_past(root, cache))
     trainings = [_describe(one, root) for one in past]
     # What has a journal here is sent to the store that it was meant for.
-    elsewhere = [one for one in trainings if not journal_path(one.id).is_file()]
+    elsewhere = [one for one in trainings if not _has_journal(one)]
     made = make_missing_runs(client, elsewhere, find_model)
     evaluated = sum(
         _send_evaluation(client, one, root, cache) for one in past if one.training.is_evaluated
@@ -122,6 +124,11 @@ def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Trac
     attach_final_locks(client, trainings, runs)
     groups = update_groups(client, runs)
     return Tracked(replayed.sent, made, evaluated, groups, replayed.without_model)
+
+
+def _has_journal(past: Training) -> bool:
+    """Whether this machine made the model, and not only began to."""
+    return any(one.model == past.model for one in read(journal_path(past.id)))
 
 
 @contextmanager
@@ -136,13 +143,18 @@ def _find_model(root: Path, cache: Path, md5: str) -> Iterator[Path | None]:
 
 
 def _read_past(root: Path, cache: Path) -> Iterator[_Past]:
-    for training in list_past_trainings(root):
+    for training in list_past_trainings(root, on_damaged=_tell_damaged):
         listing = folder_listing(cache, training.model_md5) or {}
         path = object_path(cache, listing.get(CARD_NAME, "0" * 32))
         try:
             yield _Past(training, _read_card(path))
         except InputError:  # another version's, which cannot be served
             continue
+
+
+def _tell_damaged(origin: Origin, error: Exception) -> None:
+    where = f"of commit {origin.commit}" if origin.commit else "of the workspace"
+    sys.stderr.write(f"not tracked: dvc.lock {where}: {outage.reason(error)}\n")
 
 
 def _read_card(path: Path) -> ModelCard:

@@ -64,4 +64,6 @@ def _first_cause(error: BaseException) -> BaseException:
 
 def without_passwords(text: str) -> str:
     """Return a text with the passwords in its addresses left out."""
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+    # A password may have an @ or a / in it: what comes before the last @ of a word goes.
+    shown = re.sub(r"//[^\s'\"]*@", "//***@", text)
+    return re.sub(r"(?i)(password|token)=[^&\s'\"]*", r"\1=***", shown)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kinetrack.files import is_being_written, write_alone
 from kinetrack.tracking.journal import Journal, Training, read_all, spool_folder
-from kinetrack.tracking.outage import place
+from kinetrack.tracking.outage import place, reason
 from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.projection import FindModel, Projection, log_text
 from kinetrack.tracking.store import DeletedExperimentError, find_if_any
@@ -28,6 +28,8 @@ class Replayed(NamedTuple):
 
     sent: int
     without_model: int  # the model's files are not on this machine
+    failed: tuple[str, ...] = ()
+    """What hindered a training, though the store answers: one line each."""
 
 
 def identify(client: "MlflowClient") -> str:
@@ -49,9 +51,10 @@ def replay_journals(
         of_other_stores: send those too that were meant for another store.
 
     Raises:
-        Exception: whatever MLflow raises; the trainings before are sent.
+        Exception: whatever MLflow raises when it does not answer; the trainings before are sent.
     """
     store, sent, without_model = identify(client), 0, 0
+    failed: list[str] = []
     for path, training in read_all(spool_folder()):
         alone = path.with_name(training.id)
         is_meant = of_other_stores or place() in training.places
@@ -60,11 +63,16 @@ def replay_journals(
         if training.lacks_only_model(store) and not _is_there(training, find_model):
             without_model += 1
             continue
-        with write_alone(alone):
-            has_model = _replay(client, Journal(path, training.id), store, find_model)
+        try:
+            with write_alone(alone):
+                has_model = _replay(client, Journal(path, training.id), store, find_model)
+        except Exception as error:  # of this training, or of the store?
+            identify(client)
+            failed.append(f"{training.name} ({path.name}): {reason(error)}")
+            continue
         sent += 1
         without_model += not has_model
-    return Replayed(sent, without_model)
+    return Replayed(sent, without_model, tuple(failed))
 
 
 def _is_there(training: Training, find_model: FindModel) -> bool:
@@ -78,10 +86,7 @@ def _replay(client: "MlflowClient", journal: Journal, store: str, find_model: Fi
     assert journal.training
     if journal.training.status == "RUNNING":
         journal.end("KILLED")
-    try:
-        has_model = Projection(client).send(journal.training, find_model)
-    except DeletedExperimentError:  # sent when a person brings the experiment back
-        return True
+    has_model = Projection(client).send(journal.training, find_model)
     journal.mark_sent(store, has_model=has_model)
     return has_model
 
@@ -126,6 +131,12 @@ def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:
     return names
 
 
+def _made_it(run: "Run", training: Training) -> bool:
+    """Whether a run ended with the model that a training is known for."""
+    made = run.data.tags.get("model_md5") == training.tags["model_md5"]
+    return made and run.info.status == "FINISHED"
+
+
 def attach_final_locks(
     client: "MlflowClient", trainings: Iterable[Training], runs: Iterable["Run"]
 ) -> None:
@@ -137,7 +148,7 @@ def attach_final_locks(
     for run in runs:
         training = final.get(run.data.tags.get("train_key", ""))
         lock = training.files.get(_LOCK) if training else None
-        if training is None or lock is None:
+        if training is None or lock is None or not _made_it(run, training):
             continue
         tags = {_LOCK_TAG: hashlib.md5(lock.encode(), usedforsecurity=False).hexdigest()}
         for name in ("dvc.commit", "dvc.exp_name"):

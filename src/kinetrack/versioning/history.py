@@ -4,21 +4,25 @@ import hashlib
 import re
 import subprocess
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
 
 from kinetrack.params import Yaml12Loader
-from kinetrack.versioning.cache import cache_folder, object_path
+from kinetrack.versioning.cache import cache_folder, folder_listing
+from kinetrack.versioning.holdings import holds
 from kinetrack.versioning.lock import hash_of_inputs
 
 _LOCK = "dvc.lock"
 _MODEL = "data/model"
+_SPLITS = "data/splits"  # of which the stage `tensors` reads one file
 # As DVC writes it; parsing every lock of a long history would take minutes.
 _MODEL_MD5 = re.compile(r"- path: data/model\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
+# What a lock that was edited, or has the marks of a conflict, leads to.
+_DAMAGED = (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
 # Whatever a person has set for reading logs.
 _PLAIN = ("--no-show-signature", "--no-patch")
 # Reports are in Git: small.
@@ -71,11 +75,17 @@ class PastTraining(NamedTuple):
     is_evaluated: bool
 
 
-def list_past_trainings(root: Path) -> list[PastTraining]:
+def list_past_trainings(
+    root: Path, *, on_damaged: Callable[[Origin, Exception], None] = lambda *_: None
+) -> list[PastTraining]:
     """List, the oldest first, each training whose model is in DVC's cache, once.
 
     Looked at are branches, tags, remote branches, DVC's experiments, and the workspace. What has
-    no model in the cache is another one's, until `dvc pull` or `dvc exp pull` brings it.
+    no model in the cache is another one's, until `dvc pull` or `dvc exp pull` brings it. A lock
+    after a part of the pipeline, whose training read other data than it has now, is of no training.
+
+    Args:
+        on_damaged: called with what cannot be read; the rest is listed.
     """
     cache = cache_folder(root)
     found: dict[str, PastTraining] = {}
@@ -91,8 +101,12 @@ def list_past_trainings(root: Path) -> list[PastTraining]:
         for md5 in dict.fromkeys(md5s):
             if origin.experiment:
                 names[md5].add(origin.experiment)
-            if md5 not in found and object_path(cache, md5).is_file():
-                training = _read_training(root, origin)
+            if md5 not in found and holds(cache, md5) == "yes":
+                try:
+                    training = _read_training(root, cache, origin)
+                except _DAMAGED as error:
+                    on_damaged(origin, error)
+                    continue
                 if training and training.model_md5 == md5:
                     found[md5] = training
     named = (one._replace(experiments=tuple(sorted(names[md5]))) for md5, one in found.items())
@@ -113,18 +127,8 @@ def _list_commits(root: Path) -> list[Origin]:
             experiments.append(
                 Origin(commit, _time_ms(root, commit), match[3], match[1] + match[2])
             )
-    log = (
-        "log",
-        *_PLAIN,
-        "--format=%H %ct",
-        "--branches",
-        "--remotes",
-        "--tags",
-        "HEAD",
-        "--",
-        _LOCK,
-    )
-    commits = [line.split() for line in _git(root, *log)]
+    everywhere = ("--branches", "--remotes", "--tags", "HEAD", "--", _LOCK)
+    commits = [line.split() for line in _git(root, "log", *_PLAIN, "--format=%H %ct", *everywhere)]
     ordered = [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
     return [*ordered, *experiments]
 
@@ -169,14 +173,14 @@ def _read_commits(
     return found
 
 
-def _read_training(root: Path, origin: Origin) -> PastTraining | None:
-    """Read what belongs to a training; None where no stage `train` has run."""
+def _read_training(root: Path, cache: Path, origin: Origin) -> PastTraining | None:
+    """Read what belongs to a training; None where no stage `train` has run on what is there."""
     files = _read_files(root, origin)
     lock = yaml.load(files[_LOCK], _LockLoader) or {}
     stages = lock.get("stages", {})
     train, evaluate = stages.get("train"), stages.get("evaluate", {})
     model_md5 = _entries(train, "outs").get(_MODEL) if train else None
-    if model_md5 is None:
+    if model_md5 is None or not _is_in_step(stages, cache):
         return None
     deps = _entries(train, "deps")
     tensors = next((path for path in deps if path.startswith("data/tensors/")), "")
@@ -198,6 +202,20 @@ def _read_training(root: Path, origin: Origin) -> PastTraining | None:
             path: content for path, content in files.items() if _belongs(path, content, recorded)
         },
         is_evaluated=_is_of(_entries(evaluate, "deps"), model_md5, tensors, deps.get(tensors)),
+    )
+
+
+def _is_in_step(stages: Mapping[str, Any], cache: Path) -> bool:
+    """Whether each stage up to `train` has read what the stages before it have made."""
+    made = {path: md5 for stage in stages.values() for path, md5 in _entries(stage, "outs").items()}
+    for folder, md5 in list(made.items()):
+        listing = folder_listing(cache, md5) if folder == _SPLITS else None
+        made |= {f"{folder}/{name}": file for name, file in (listing or {}).items()}
+    return all(
+        made.get(path, md5) == md5
+        for name, stage in stages.items()
+        if name != "evaluate"
+        for path, md5 in _entries(stage, "deps").items()
     )
 
 
