@@ -34,7 +34,7 @@ def train(
 
 
 def update(client: MlflowClient) -> int:
-    return update_groups(client, list(all_runs(client)))
+    return update_groups(client, list(all_runs(client, deleted_too=True)))
 
 
 def parents(client: MlflowClient) -> list[Run]:
@@ -124,6 +124,71 @@ def test_failed_training_does_not_count(client: MlflowClient) -> None:
     failed = train(0.1, seed=1)
     client.set_terminated(failed, "FAILED")
     assert update(client) == 0
+
+
+def test_repetition_without_a_test_result_waits_for_it(client: MlflowClient) -> None:
+    for seed in range(2):
+        train(0.8, seed=seed)
+    params = {"train": {"seed": 2, "learning_rate": 0.1}, "split": {"fold": 1}}
+    with training_run(experiment="e", name="s2", params=params, tags=TAGS) as run:
+        run.log_epoch(1, {"train/loss": 1.0})
+    update(client)
+    (parent,) = parents(client)
+    assert parent.data.metrics["num_runs"] == 2
+    assert parent_of(client, run.run_id) == parent.info.run_id
+    client.log_metric(run.run_id, "test/accuracy", 0.5)
+    update(client)
+    (parent,) = parents(client)
+    assert parent.data.metrics["num_runs"] == 3
+    assert parent.data.metrics["test/accuracy_mean"] == pytest.approx(0.7)
+
+
+def test_deleted_repetition_does_not_count(client: MlflowClient) -> None:
+    runs = [train(accuracy, seed=seed) for seed, accuracy in enumerate([0.6, 0.8, 0.9])]
+    update(client)
+    client.delete_run(runs[2])
+    for _ in range(2):
+        update(client)
+        (parent,) = parents(client)
+        assert parent.data.metrics["num_runs"] == 2
+        assert parent.data.metrics["test/accuracy_mean"] == pytest.approx(0.7)
+    assert len(client.get_metric_history(parent.info.run_id, "num_runs")) == 2
+    client.delete_run(runs[1])
+    assert update(client) == 0
+    assert parents(client) == []
+
+
+def test_metric_that_is_gone_takes_its_mean_along(client: MlflowClient) -> None:
+    for seed in range(2):
+        train(0.8, seed=seed)
+    update(client)
+    (first,) = parents(client)
+    params = {"train": {"seed": 2, "learning_rate": 0.1}, "split": {"fold": 1}}
+    with training_run(experiment="e", name="s2", params=params, tags=TAGS) as run:
+        run.log_epoch(1, {"test/accuracy": 0.5})
+    update(client)
+    (second,) = parents(client)
+    assert second.info.run_id != first.info.run_id
+    assert "train/loss_mean" not in second.data.metrics
+    assert parent_of(client, run.run_id) == second.info.run_id
+
+
+def test_parent_that_a_person_deleted_stays_deleted(client: MlflowClient) -> None:
+    for seed in range(2):
+        train(0.8, seed=seed)
+    update(client)
+    (parent,) = parents(client)
+    client.delete_run(parent.info.run_id)
+    assert update(client) == 0
+    assert parents(client) == []
+
+
+def test_group_of_another_hand_is_left_alone(client: MlflowClient) -> None:
+    with training_run(experiment="e", name="x", params={}, tags={"kind": "group"}) as run:
+        pass
+    train(0.8)
+    update(client)
+    assert client.get_run(run.run_id).info.lifecycle_stage == "active"
 
 
 def test_metric_that_one_run_lacks_has_no_mean() -> None:

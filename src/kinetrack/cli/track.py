@@ -120,7 +120,7 @@ def _track(client: "MlflowClient", root: Path, *, of_other_stores: bool) -> Trac
     evaluated = sum(
         _send_evaluation(client, one, root, cache) for one in past if one.training.is_evaluated
     )
-    runs = list(all_runs(client))
+    runs = list(all_runs(client, deleted_too=True))
     attach_final_locks(client, trainings, runs)
     groups = update_groups(client, runs)
     return Tracked(replayed.sent, made, evaluated, groups, replayed.without_model)

@@ -6,8 +6,10 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from kinetrack.tracking.paging import MOST_METRICS_A_CALL, chunks
 from kinetrack.tracking.projection import NOTE_TAG
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ KIND_TAG = "kind"
 GROUP = "group"
 _GROUP_TAG = "group"
 _PARENT_TAG = "mlflow.parentRunId"
+_UPDATES_TAG = "group.updates"
+_REPLACED_TAG = "group.replaced"
 _SIDES = ("train/", "val/", "test/")
 
 
@@ -27,27 +31,40 @@ def update_groups(client: "MlflowClient", runs: Iterable["Run"]) -> int:
     """Put finished runs that repeat each other under a parent; return the number of parents.
 
     They have one baseline, one code and all params in common but for seeds and fold. The same
-    training made twice counts once.
+    training made twice counts once, and one without a test result waits while others have one.
 
     Args:
-        runs: all of a store that are not deleted.
+        runs: all of a store, deleted ones too: a parent that a person has deleted stays so.
     """
-    members: dict[tuple[str, str], list[Run]] = defaultdict(list)
-    parents: dict[tuple[str, str], Run] = {}
+    groups: dict[tuple[str, str], _Group] = defaultdict(_Group)
     for run in runs:
-        tags = run.data.tags
-        if tags.get(KIND_TAG) == GROUP:
-            parents[run.info.experiment_id, tags.get(_GROUP_TAG, "")] = run
-        elif run.info.status == "FINISHED" and "code_sha256" in tags:
-            members[run.info.experiment_id, group_key(run)].append(run)
-    count = 0
-    for (place, key), group in members.items():
-        different = {_repetition(run): run for run in group}
-        if len(different) > 1:
-            parent = parents.get((place, key)) or _make_parent(client, place, key, group)
-            _update(client, parent, group, list(different.values()))
-            count += 1
-    return count
+        tags, is_active = run.data.tags, run.info.lifecycle_stage == "active"
+        if tags.get(KIND_TAG) == GROUP and _GROUP_TAG in tags:
+            group = groups[run.info.experiment_id, tags[_GROUP_TAG]]
+            group.parent = run if is_active else group.parent
+            group.is_deleted |= not is_active and _REPLACED_TAG not in tags
+        elif is_active and run.info.status == "FINISHED" and "code_sha256" in tags:
+            groups[run.info.experiment_id, group_key(run)].members.append(run)
+    return sum(_update(client, place, key, group) for (place, key), group in groups.items())
+
+
+@dataclass
+class _Group:
+    """Runs that repeat each other, and their parent so far."""
+
+    members: list["Run"] = field(default_factory=list)
+    parent: "Run | None" = None
+    is_deleted: bool = False
+    """Whether a person has deleted its parent."""
+
+    def repetitions(self) -> list["Run"]:
+        """The members that are compared: each repetition once."""
+        tested = [run for run in self.members if any(map(_is_of_test, run.data.metrics))]
+        return list({_repetition(run): run for run in tested or self.members}.values())
+
+
+def _is_of_test(metric: str) -> bool:
+    return metric.startswith("test/")
 
 
 def group_key(run: "Run") -> str:
@@ -63,27 +80,56 @@ def _repetition(run: "Run") -> tuple[str, ...]:
     return tuple(run.data.params.get(name, "") for name in REPEATED_PARAMS)
 
 
-def _make_parent(client: "MlflowClient", place: str, key: str, group: Sequence["Run"]) -> "Run":
+def _update(client: "MlflowClient", place: str, key: str, group: _Group) -> bool:
+    """Bring a parent to what its group is; return whether there is one."""
+    runs = group.repetitions()
+    if len(runs) < 2:
+        if group.parent:
+            _replace(client, group.parent)
+        return False
+    if group.parent is None and group.is_deleted:
+        return False
+    figures = summarise([run.data.metrics for run in runs])
+    parent = group.parent
+    if parent and not set(parent.data.metrics) <= set(figures):
+        _replace(client, parent)  # MLflow takes no metric back
+        parent = None
+    parent = parent or _make_parent(client, place, key, group.members)
+    for run in group.members:
+        if run.data.tags.get(_PARENT_TAG) != parent.info.run_id:
+            client.set_tag(run.info.run_id, _PARENT_TAG, parent.info.run_id)
+    if parent.data.metrics != figures or parent.info.status != "FINISHED":
+        _log(client, parent, figures, runs)
+    return True
+
+
+def _replace(client: "MlflowClient", parent: "Run") -> None:
+    """Delete a parent that is out of date; the tag says that no person did."""
+    client.set_tag(parent.info.run_id, _REPLACED_TAG, "true")
+    client.delete_run(parent.info.run_id)
+
+
+def _make_parent(client: "MlflowClient", place: str, key: str, members: Sequence["Run"]) -> "Run":
     tags = {KIND_TAG: GROUP, _GROUP_TAG: key}
-    begin = min(run.info.start_time for run in group)
+    begin = min(run.info.start_time for run in members)
     return client.create_run(place, start_time=begin, tags=tags)
 
 
-def _update(
-    client: "MlflowClient", parent: "Run", group: Sequence["Run"], different: Sequence["Run"]
+def _log(
+    client: "MlflowClient", parent: "Run", figures: Mapping[str, float], runs: Sequence["Run"]
 ) -> None:
-    parent_id = parent.info.run_id
-    for run in group:
-        if run.data.tags.get(_PARENT_TAG) != parent_id:
-            client.set_tag(run.info.run_id, _PARENT_TAG, parent_id)
-    figures = summarise([run.data.metrics for run in different])
-    if parent.data.metrics == figures:
-        return
-    for key, value in figures.items():
-        client.log_metric(parent_id, key, value, step=len(different))
-    client.update_run(parent_id, name=_name(different))
-    client.set_tag(parent_id, NOTE_TAG, _describe(figures, different))
-    end = max(run.info.end_time or 0 for run in group) or int(time.time() * 1000)
+    from mlflow.entities import Metric
+
+    parent_id, now_ms = parent.info.run_id, int(time.time() * 1000)
+    # MLflow shows the value of the largest step.
+    step = int(parent.data.tags.get(_UPDATES_TAG, "0")) + 1
+    metrics = [Metric(name, value, now_ms, step) for name, value in figures.items()]
+    for part in chunks(metrics, MOST_METRICS_A_CALL):
+        client.log_batch(parent_id, metrics=part)
+    client.update_run(parent_id, name=_name(runs))
+    client.set_tag(parent_id, NOTE_TAG, _describe(figures, runs))
+    client.set_tag(parent_id, _UPDATES_TAG, str(step))
+    end = max(run.info.end_time or 0 for run in runs) or now_ms
     client.set_terminated(parent_id, "FINISHED", end)
 
 

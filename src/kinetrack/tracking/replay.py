@@ -134,7 +134,7 @@ def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:
 def _made_it(run: "Run", training: Training) -> bool:
     """Whether a run ended with the model that a training is known for."""
     made = run.data.tags.get("model_md5") == training.tags["model_md5"]
-    return made and run.info.status == "FINISHED"
+    return made and run.info.status == "FINISHED" and run.info.lifecycle_stage == "active"
 
 
 def attach_final_locks(
