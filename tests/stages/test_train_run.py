@@ -56,4 +56,13 @@ def test_uncommitted_changes_leave_secrets_out(tmp_path: Path) -> None:
     assert "text of new.py" in files["changes.diff"]
     assert not any(f"text of {name}" in files["changes.diff"] for name in (".env", "key.pem"))
     assert files["dvc.lock"] == "text of dvc.lock\n"
-    assert files["changes_left_out.txt"] == "data.bin\n"
+    assert files["changes_left_out.txt"] == ".env\ndata.bin\nkey.pem\n"
+
+
+def test_source_that_is_named_like_a_secret_is_no_secret(tmp_path: Path) -> None:
+    git = ["git", "-c", "user.name=Test", "-c", "user.email=test@example.org"]
+    (tmp_path / "id_map.py").write_text("old\n")
+    for command in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    (tmp_path / "id_map.py").write_text("new\n")
+    assert "+new" in _gather_files(tmp_path)["changes.diff"]

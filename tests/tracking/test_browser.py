@@ -15,6 +15,7 @@ from kinetrack.tracking import ui
 from kinetrack.tracking.evaluations import Result, add_evaluation
 from kinetrack.tracking.runs import training_run
 
+from browser import open_browser
 from project import environment
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
-CHROMIUM = Path("/usr/bin/chromium")
 RATES = (0.0003, 0.001, 0.003, 0.01)
 EPOCHS = 5
 WIDE = {"width": 1900, "height": 1100}
@@ -97,18 +97,8 @@ def read_address(process: subprocess.Popen[str]) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["quic", "background-networking", "component-update", "sync", "gpu"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)],
-        )
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -1,20 +1,19 @@
 import re
 from html import unescape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
 from kinetrack.data.overview import summarise_clips
 from kinetrack.using.pages import write_clip_page, write_data_page
 
+from browser import open_browser
 from factories import frames_row
 from frame_archives import write_archive
 
 # A name of a clip or class holds no slash; all else may.
 NASTY = "<script>alert(1)\"' onload=x &amp; 😀"
 NASTIER = "</td></title><script>alert(1)</script>"
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def data_page(folder, rows, *, with_archives=True):
@@ -172,18 +171,8 @@ def test_a_broken_clip_has_a_page_too(tmp_path):
 
 @pytest.fixture(scope="module")
 def browser():
-    if not CHROMIUM.exists():
-        pytest.skip(f"no browser at {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["quic", "background-networking", "component-update", "sync", "gpu"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=CHROMIUM,
-            args=["--no-sandbox", "--no-first-run", *(f"--disable-{name}" for name in quiet)],
-        )
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.mark.slow

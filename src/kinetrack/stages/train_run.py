@@ -26,11 +26,12 @@ if TYPE_CHECKING:
 
 _LOCK = "dvc.lock"
 _CHANGES = "changes.diff"
-_LEFT_OUT = "changes_left_out.txt"  # new files that are too large for it
+_LEFT_OUT = "changes_left_out.txt"  # new files that are too large for it, or may be secrets
 _PRESETS = Path("presets")
-# What DVC writes meanwhile, and what is no source but may be a secret: runs are shared.
+# What DVC writes meanwhile.
 _NO_CHANGES = (_LOCK, "reports/**", "data/**/.gitignore")
-_SECRETS = ("**/.env*", "**/*.pem", "**/*.key", "**/id_rsa*", "**/id_ed25519*", "**/.netrc")
+# New files that may be secrets: runs are shared.
+_SECRETS = ("**/.env*", "**/*.pem", "**/*.key", "**/id_*", "**/*credentials*", "**/.netrc")
 
 
 @contextmanager
@@ -82,7 +83,7 @@ def _gather_files(root: Path) -> dict[str, str]:
     """Text of what the training starts from: params, lock and uncommitted changes."""
     paths = (root / name for name in (PARAMS_FILE, _LOCK))
     files = {path.name: path.read_text(encoding="utf-8") for path in paths if path.is_file()}
-    changes = uncommitted_changes(root, excluded=(*_NO_CHANGES, *_SECRETS))
+    changes = uncommitted_changes(root, excluded=_NO_CHANGES, private=_SECRETS)
     if changes and changes.patch:
         files[_CHANGES] = changes.patch.decode("utf-8", "surrogateescape")
     if changes and changes.left_out:

@@ -37,7 +37,9 @@ class Changes(NamedTuple):
     left_out: list[str]
 
 
-def uncommitted_changes(root: Path, *, excluded: Sequence[str]) -> Changes | None:
+def uncommitted_changes(
+    root: Path, *, excluded: Sequence[str], private: Sequence[str] = ()
+) -> Changes | None:
     """Compare the files of a checkout with its commit; None without Git or without a commit.
 
     New files count too, unless Git ignores them. Nothing of the repository is written to, not
@@ -46,6 +48,7 @@ def uncommitted_changes(root: Path, *, excluded: Sequence[str]) -> Changes | Non
     Args:
         root: the project, where Git's checkout is or below it.
         excluded: patterns of Git's `glob` kind, relative to `root`, of paths that do not count.
+        private: such patterns of new files that are left out.
     """
     paths = (".", *(f":(exclude,glob){pattern}" for pattern in excluded))
     with TemporaryDirectory(prefix="kinetrack-changes-") as scratch:
@@ -53,7 +56,7 @@ def uncommitted_changes(root: Path, *, excluded: Sequence[str]) -> Changes | Non
         # An index of its own, of the commit: in the person's, files may be marked as unchanged.
         if git.run("read-tree", "HEAD") is None:
             return None
-        new = _find_new(git, paths)
+        new = _find_new(git, paths, private)
         if new is None or not git.mark_as_new(new.kept):
             return None
         git.run("update-index", "-q", "--refresh")  # it ends in 1 where something has changed
@@ -126,6 +129,14 @@ class _Git:
         options = ("--diff-filter=A", "--relative", "HEAD", "--", *paths)
         return _names(self.run(*command, *options, environ=os.environ))
 
+    def list_new(self, patterns: Sequence[str]) -> set[str]:
+        """List new files that fit a pattern; those that Git ignores are none."""
+        if not patterns:
+            return set()
+        paths = [f":(glob){pattern}" for pattern in patterns]
+        command = ("ls-files", "-z", "--others", "--exclude-standard")
+        return set(_names(self.run(*command, "--", *paths)))
+
     def mark_as_new(self, names: Iterable[str]) -> bool:
         """Put new files into the index without their contents; return whether this was possible."""
         listed = b"\0".join(os.fsencode(name) for name in names)
@@ -139,16 +150,17 @@ class _Git:
         return self.run(*command, stdin=listed, environ=environ) is not None
 
 
-def _find_new(git: _Git, paths: Sequence[str]) -> _New | None:
+def _find_new(git: _Git, paths: Sequence[str], private: Sequence[str]) -> _New | None:
     """Find the new files and choose which are kept, the smallest first."""
     others = git.run("ls-files", "-z", "--others", "--exclude-standard", "--", *paths)
     if others is None:
         return None
     names = {*_names(others), *git.list_staged(paths)}
+    hidden = git.list_new(private)
     sizes = {name: _size(git.root / name) for name in names}
     kept: list[str] = []
     room = _MOST_BYTES
-    for name in sorted(names, key=lambda name: (sizes[name] or 0, name)):
+    for name in sorted(names - hidden, key=lambda name: (sizes[name] or 0, name)):
         size = sizes[name]
         if size is not None and size <= min(room, _LARGEST_FILE_BYTES):
             kept.append(name)
