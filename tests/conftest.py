@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,12 @@ settings.load_profile("kinetrack")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AVI of ten frames of 64 x 48; read only."""
     return write_video(tmp_path_factory.mktemp("video") / "v_Walk_g01_c01.avi", num_frames=10)
+
+
+@pytest.fixture(autouse=True)
+def module_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put `sys.path` back: MLflow leaves the code of each model that it loads at its front."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture

@@ -207,6 +207,16 @@ def start_caller(then: str) -> tuple[subprocess.Popen[str], int]:
     return process, int(process.stdout.readline())
 
 
+def test_child_has_the_code_of_its_parent_after_a_model_was_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kinetrack").mkdir()  # the package as a model carries it
+    (tmp_path / "kinetrack" / "__init__.py").write_text("raise RuntimeError('the other one')")
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    end_idle_children()
+    run(f"import kinetrack; assert kinetrack.__file__ == {kinetrack.__file__!r}")
+
+
 @pytest.mark.parametrize("then", HANGS.values(), ids=HANGS)
 def test_child_is_gone_within_a_second_of_its_killed_parent(then: str) -> None:
     process, pid = start_caller(then)

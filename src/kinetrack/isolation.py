@@ -72,7 +72,7 @@ class _Child:
         self._connection, theirs = Pipe()
         # A process group of its own: Ctrl-C on the terminal is for the parent to answer.
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), *map(str, sys.path)],
+            [sys.executable, "-c", _START, str(theirs.fileno()), *_same_code()],
             stdin=subprocess.PIPE,
             pass_fds=[theirs.fileno()],
             process_group=0,
@@ -117,6 +117,19 @@ def _tell_end(exit_code: int, stall_s: float) -> StalledError | CrashedError:
     if exit_code < 0:
         return CrashedError(signal.Signals(-exit_code).name)
     return CrashedError(f"exit code {exit_code}")
+
+
+def _same_code() -> list[str]:
+    """This process's `sys.path` without other copies of this package.
+
+    MLflow puts the code that a model carries before all else, and leaves it there.
+    """
+    ours = Path(__file__).resolve().parents[1]
+    return [
+        entry
+        for entry in sys.path
+        if Path(entry).resolve() == ours or not Path(entry, __package__).is_dir()
+    ]
 
 
 # They wait for a call. A fork finds them not alive: they are its parent's children.
