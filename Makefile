@@ -34,7 +34,7 @@ repro: install ## Run the whole pipeline: check, dvc repro, track, summary
 	@$(ENVIRON) python -m kinetrack.cli.main summary
 
 test: install ## Run the fast tests
-	@$(ENVIRON) python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --cov --cov-report=term:skip-covered
+	@$(ENVIRON) python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
 
 test-all: install ## Run all tests, the slow ones too
 	@$(ENVIRON) python -m pytest -m "not gpu"

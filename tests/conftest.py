@@ -29,6 +29,11 @@ settings.register_profile("kinetrack", derandomize=True, deadline=None)
 settings.load_profile("kinetrack")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the whole pipeline: the other process would wait for it at the end."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
+
+
 @pytest.fixture(scope="session")
 def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An AVI of ten frames of 64 x 48; read only."""
