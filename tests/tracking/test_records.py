@@ -41,6 +41,14 @@ def test_a_run_is_found_by_its_name(name, client):
     assert run_id not in others
 
 
+def test_a_run_is_found_by_the_name_of_its_experiment_in_dvc(client):
+    run_id, other = make_run(client, "first"), make_run(client, "deep-owl-2")
+    client.set_tag(run_id, "dvc.exp_name", "deep-owl")
+    client.set_tag(other, "dvc.exp_name", "deep-owl-2")
+    assert find_record("deep-owl").run_id == run_id
+    assert find_record("deep-owl-2").run_id == other  # by both of its names, once
+
+
 def test_a_run_is_found_in_whatever_experiment(client):
     run_id = make_run(client, "mine", experiment="mine")
     make_run(client, "yours", experiment="yours")

@@ -1,4 +1,4 @@
-"""Runs as they are recorded: found by id, by the beginning of one or by name."""
+"""Runs as they are recorded: found by id, by the beginning of one, by name, by experiment."""
 
 import re
 import tempfile
@@ -35,6 +35,8 @@ class RunRecord(NamedTuple):
 
 def find_record(name_or_id: str) -> RunRecord:
     """Find the one run that has this id, an id that begins so (6 digits or more), or this name.
+
+    The name is that of the run, or that of its experiment in DVC.
 
     Runs that were deleted in MLflow do not count.
 
@@ -103,7 +105,8 @@ def _find(client: "MlflowClient", name_or_id: str) -> "list[Run]":
     by_id = find_if_any(client.get_run, name_or_id)
     if by_id and by_id.info.lifecycle_stage == "active":
         return [by_id]
-    filters = [f"attributes.run_name = {_quote(name_or_id)}"]
+    quoted = _quote(name_or_id)
+    filters = [f"attributes.run_name = {quoted}", f"tags.`dvc.exp_name` = {quoted}"]
     if _ID.fullmatch(name_or_id):
         filters.append(f"attributes.run_id LIKE '{name_or_id}%'")
     found = (run for wanted in filters for run in all_runs(client, wanted))
