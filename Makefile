@@ -10,7 +10,7 @@ ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test test-all check format bench ui clean $(if $(TORCH_INDEX),$(VENV)/installed)
+.PHONY: help install repro test coverage test-all check format bench ui clean $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,7 +34,10 @@ repro: install ## Run the whole pipeline: check, dvc repro, track, summary
 	@$(ENVIRON) python -m kinetrack.cli.main summary
 
 test: install ## Run the fast tests
-	@$(ENVIRON) python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered
+	@$(ENVIRON) python -m pytest -m "not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder $(MORE)
+
+coverage: MORE = --cov --cov-report=term:skip-covered
+coverage: test ## Run the fast tests, and list the lines that none of them runs
 
 test-all: install ## Run all tests, the slow ones too
 	@$(ENVIRON) python -m pytest -m "not gpu"
