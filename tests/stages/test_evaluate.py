@@ -53,6 +53,8 @@ def test_reports_agree_with_each_other(folder):
     right = [row["correct"] == "True" for row in predictions]
     assert metrics["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-6)
     assert [row["rank"] == "1" for row in predictions] == right
+    groups = {row["clip"]: row["group"] for row in read_csv(folder / "tensors/index.csv")}
+    assert all(row["group"] == groups[row["clip"]] for row in predictions)
     counts = {
         (row["actual"], row["predicted"]): int(row["num_clips"])
         for row in read_csv(reports / "confusion.csv")

@@ -182,6 +182,7 @@ def _prediction(
     predicted = int(probabilities.argmax())
     return {
         "clip": row.clip,
+        "group": row.group,
         "actual": row.label,
         "predicted": labels[predicted],
         "correct": predicted == target,
