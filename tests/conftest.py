@@ -10,6 +10,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from kinetrack.tracking import runs
+
 from factories import write_video
 
 # In this process, so that a test is fast and its warnings are seen; `test_parallel` and the
@@ -44,6 +46,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def module_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put `sys.path` back: MLflow leaves the code of each model that it loads at its front."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True)
+def patient_training(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a loaded machine take long for MLflow; the slow tests have the limits that users have."""
+    if not request.node.get_closest_marker("slow"):
+        monkeypatch.setattr(runs, "_REQUESTS_S", 120.0)
 
 
 @pytest.fixture
