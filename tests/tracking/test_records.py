@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.records import find_record, read_artifact, set_tags
+from kinetrack.tracking.records import find_latest_of_model, find_record, read_artifact, set_tags
 from kinetrack.tracking.store import experiment_id, open_store
 
 
@@ -47,6 +47,18 @@ def test_a_run_is_found_by_the_name_of_its_experiment_in_dvc(client):
     client.set_tag(other, "dvc.exp_name", "deep-owl-2")
     assert find_record("deep-owl").run_id == run_id
     assert find_record("deep-owl-2").run_id == other  # by both of its names, once
+
+
+def test_the_newest_finished_run_of_a_model_is_found(client):
+    assert find_latest_of_model("a" * 64) is None
+    runs = [make_run(client, name) for name in ("first", "second", "at work", "other")]
+    for run_id, weights in zip(runs, "aaab", strict=True):
+        client.set_tag(run_id, "model_sha256", weights * 64)
+    for run_id in (runs[0], runs[1], runs[3]):
+        client.set_terminated(run_id, "FINISHED")
+    assert find_latest_of_model("a" * 64).name == "second"
+    client.delete_run(runs[1])
+    assert find_latest_of_model("a" * 64).name == "first"
 
 
 def test_a_run_is_found_in_whatever_experiment(client):

@@ -15,6 +15,7 @@ START = "Start"
 STAGES = "Stages: bring one and all before it up to date (`dvc repro` runs all)"
 DATA = "Data: see what the frames show"
 RESULTS = "Results"
+MODELS = "Models: choose one, and take it elsewhere"
 
 LabelFolder = Literal["top", "parent"]
 OnBroken = Literal["fail", "skip"]
@@ -264,7 +265,10 @@ def summary() -> None:
 @app.command(rich_help_panel=RESULTS)
 def reproduce(
     run: Annotated[
-        str, typer.Argument(help="Its id, 6 or more digits of it, or its name in MLflow.")
+        str,
+        typer.Argument(
+            help="Its id, 6 digits or more of it, its name, or its experiment's in DVC."
+        ),
     ],
     into: Annotated[
         Path | None,
@@ -280,6 +284,70 @@ def reproduce(
     from kinetrack.cli.reproduce import reproduce
 
     raise typer.Exit(0 if reproduce(run, root=_enter(), into=into, keep=keep) else 1)
+
+
+@app.command(rich_help_panel=MODELS)
+def promote(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help="Its id, 6 digits or more of it, its name, or its experiment's in DVC;"
+            " default: the one that made the model in data/model."
+        ),
+    ] = None,
+    *,
+    alias: Annotated[str, typer.Option(help="Name of the place, as champion.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the registered model; default: the data set's.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="What to compare by.")] = "test/accuracy",
+    force: Annotated[bool, typer.Option("--force", help="Without a comparison.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
+) -> None:
+    """Register a run's model in MLflow and give it an alias, if it beats the one that has it.
+
+    Both must have been tested on the same clips; equal is not better.
+    """
+    from kinetrack.cli.registry import promote
+    from kinetrack.cli.track import track_if_possible
+
+    root = _enter()
+    if not dry_run:
+        track_if_possible(root)
+    told = promote(
+        run, alias=alias, root=root, name=name, metric=metric, force=force, dry_run=dry_run
+    )
+    typer.echo(told)
+
+
+@app.command(rich_help_panel=MODELS)
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all figures.")] = False,
+) -> None:
+    """List the registered models, their results, and whether MLflow and DVC have their bytes.
+
+    Behind the accuracy: its 95 % interval, for clips of other groups.
+    """
+    from kinetrack.cli.models import print_models
+
+    print_models(_enter_if_project(), as_json=as_json)
+
+
+@app.command("pull-model", rich_help_panel=MODELS)
+def pull_model(
+    model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION, or a run.")],
+    into: Annotated[
+        Path | None,
+        typer.Option(help="Folder to make; default: one below models/.", resolve_path=True),
+    ] = None,
+) -> None:
+    """Fetch a model, checked, with the params and dvc.lock that made it, into a folder.
+
+    From MLflow, else from DVC's cache or remote. With MLFLOW_TRACKING_URI set, from anywhere.
+    """
+    from kinetrack.cli.pull_model import pull_model
+
+    typer.echo(pull_model(model, root=_enter_if_project(), into=into))
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -347,6 +415,20 @@ def _enter() -> Path:
     apply_machine_options(root)
     os.chdir(root)
     return root
+
+
+def _enter_if_project() -> Path | None:
+    """As `_enter`; outside of a project, where a tracking server is named, stay: None."""
+    from kinetrack.tracking.artifacts import find_root
+
+    try:
+        find_root()
+    except InputError as error:
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            return None
+        remedy = "run this inside the project, or set MLFLOW_TRACKING_URI"
+        raise InputError(error.path, error.problem, remedy=remedy) from None
+    return _enter()
 
 
 def main() -> None:

@@ -59,6 +59,18 @@ def find_record(name_or_id: str) -> RunRecord:
     return _to_record(found[0])
 
 
+def find_latest_of_model(weights_sha256: str) -> RunRecord | None:
+    """Return the newest finished run that made these weights, None when no run has.
+
+    Raises:
+        InputError: the store does not answer.
+    """
+    wanted = f"tags.model_sha256 = '{weights_sha256}' AND attributes.status = 'FINISHED'"
+    found = _ask(lambda client: list(all_runs(client, wanted)), about="the runs of a model")
+    newest = max(found, key=lambda run: run.info.start_time, default=None)
+    return _to_record(newest) if newest else None
+
+
 def read_artifact(record: RunRecord, path: str) -> bytes | None:
     """Read a file of a run, None when it has none of this name.
 

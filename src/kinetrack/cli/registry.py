@@ -1,0 +1,252 @@
+"""`kinetrack promote`: a run's model under a name, and the alias to that which is better."""
+
+import json
+import math
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from kinetrack.cli.models import LABELS_TAG, read_labels
+from kinetrack.cli.scores import ACCURACY, Score, are_same_clips, from_tags, read_score, to_tags
+from kinetrack.errors import InputError, printable
+from kinetrack.files import write_alone
+from kinetrack.learning.checkpoint import ModelCard, load_model, read_card, read_trained_on
+from kinetrack.tracking.fetching import fetch_model
+from kinetrack.tracking.records import RunRecord, find_latest_of_model, find_record
+from kinetrack.tracking.registry import (
+    ModelVersion,
+    list_model_versions,
+    register_model,
+    require_alias,
+    require_name,
+    set_alias,
+)
+
+_LOCK = Path(".kinetrack/promote")
+_MODEL = Path("data/model")
+# Of the run, kept by a version since a run may be deleted.
+_RUN_TAGS = (
+    "git.commit",
+    "git.dirty",
+    "data.videos_md5",
+    "data.split_md5",
+    "data.tensors_md5",
+    "model_sha256",
+    "model_md5",
+)
+_MOST_LABELS = 40
+_UNKNOWN = "?"
+
+
+class _Candidate(NamedTuple):
+    """A run whose model is to be promoted, and all that its version will say."""
+
+    record: RunRecord
+    card: ModelCard
+    size: int
+    score: Score
+
+    def to_tags(self) -> dict[str, str]:
+        clip = self.card.clip
+        run = {name: self.record.tags[name] for name in _RUN_TAGS if name in self.record.tags}
+        return {
+            **run,
+            **to_tags(self.score),
+            "dataset": self.record.params.get("dataset", _UNKNOWN),
+            "run.name": self.record.name,
+            LABELS_TAG: json.dumps(self.card.labels, ensure_ascii=False),
+            "model.name": self.card.model,
+            "model.input": f"{clip.num_frames} x {clip.size_px} x {clip.size_px}, "
+            f"{self.card.input.kind}",
+            "model.parameters": str(self.card.parameters),
+            "model.bytes": str(self.size),
+        }
+
+
+def promote(
+    run: str | None,
+    *,
+    alias: str,
+    root: Path,
+    name: str | None = None,
+    metric: str = ACCURACY,
+    force: bool = False,
+    dry_run: bool = False,
+) -> str:
+    """Register the model of a run and give it an alias, if it is better than the present one.
+
+    Better: strictly, by a metric on the same test clips. A model is registered once, whatever
+    aliases it gets. An interrupted promotion is completed by the same command.
+
+    Args:
+        run: None: the newest one that made the model in its place here.
+        name: of the registered model; None: that of the data set.
+        force: without a comparison.
+        dry_run: change nothing.
+
+    Returns:
+        What was done, as text.
+
+    Raises:
+        InputError: no such run, one without a finished, evaluated and whole model; one that is not
+            better or cannot be compared; MLflow does not answer.
+    """
+    require_alias(alias)
+    record = _find_present(root) if run is None else find_record(run)
+    _require_promotable(record, metric)
+    name = name or record.params.get("dataset", "")
+    require_name(name)
+    candidate = _read_candidate(record, root)
+    # Two at once would both compare with the same one, and the worse might be the last.
+    with write_alone(root / _LOCK):
+        versions = [version for version in list_model_versions() if version.name == name]
+        present = next((version for version in versions if alias in version.aliases), None)
+        if not force:
+            _require_same_labels(candidate, versions)
+            _require_better(candidate, present, alias=alias, metric=metric)
+        if dry_run:
+            return _tell(candidate, f"{name} would have a new {alias}", present, metric)
+        tags, description = candidate.to_tags(), _describe(candidate)
+        version = register_model(record.run_id, name, tags=tags, description=description)
+        set_alias(version, alias)
+    return _tell(candidate, f"{version} is {alias}", present, metric)
+
+
+def _find_present(root: Path) -> RunRecord:
+    weights = read_card(root / _MODEL).weights_sha256
+    record = find_latest_of_model(weights)
+    if record is None:
+        raise InputError(_MODEL, "no finished run in MLflow made it", remedy="kinetrack track")
+    return record
+
+
+def _require_promotable(record: RunRecord, metric: str) -> None:
+    """Check what can be seen without its files."""
+    if record.tags.get("kind") == "group":
+        raise _refuse(record, "is a group of runs", remedy="name one of them")
+    if record.status != "FINISHED" or "model_sha256" not in record.tags:
+        found = f"status {record.status.lower()}"
+        raise _refuse(record, "has no finished model", found, "a finished training")
+    results = {name for name in record.metrics if name.startswith("test/")}
+    known = sorted(results - {"test/num_clips"})
+    if not known:
+        remedy = "dvc repro evaluate, then kinetrack track"
+        raise _refuse(record, "was not evaluated: it has no test result", remedy=remedy)
+    if metric not in known:
+        raise _refuse(record, f"has no metric {metric}", None, f"one of {', '.join(known)}")
+    if not math.isfinite(record.metrics[metric]):
+        raise _refuse(record, f"its {metric} is no number", record.metrics[metric])
+
+
+def _read_candidate(record: RunRecord, root: Path) -> _Candidate:
+    """Read the model from MLflow, whole and checked: what is promoted can be fetched and loaded."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch, "model")
+        fetch_model(f"run:{record.run_id}", folder)
+        _, card = load_model(folder)
+        read_trained_on(folder, card)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    recorded = record.tags["model_sha256"]
+    if card.weights_sha256 != recorded:
+        problem = "its model in MLflow is not the one that it made"
+        raise _refuse(record, problem, f"sha256 {card.weights_sha256}", f"sha256 {recorded}")
+    return _Candidate(record, card, size, read_score(record, root=root))
+
+
+def _require_same_labels(candidate: _Candidate, versions: Sequence[ModelVersion]) -> None:
+    """Refuse another kind of recogniser under a name: who uses it by name relies on its classes."""
+    known = [(one, labels) for one in versions if (labels := read_labels(one.tags)) is not None]
+    if known and known[-1][1] != candidate.card.labels:
+        version, labels = known[-1]
+        raise _refuse(
+            candidate.record,
+            f"tells other classes apart than {version}",
+            _name_some(candidate.card.labels, most=5),
+            _name_some(labels, most=5),
+            remedy="give it a --name of its own, or --force",
+        )
+
+
+def _require_better(
+    candidate: _Candidate, present: ModelVersion | None, *, alias: str, metric: str
+) -> None:
+    """Compare with the version that has the alias now, if another one has it."""
+    if present is None or present.run_id == candidate.record.run_id:
+        return
+    other, new = from_tags(present.tags), candidate.score
+    force = f"--force makes it {alias} all the same"
+    if other is None or metric not in other.metrics:
+        problem = f"cannot be compared: {present}, which is {alias}, has no recorded {metric}"
+        raise _refuse(candidate.record, problem, new.describe(metric), remedy=force)
+    figures = (new.describe(metric), f"more than {other.describe(metric)}")
+    if not are_same_clips(new, candidate.record.tags, other, present.tags):
+        problem = f"cannot be compared: it was tested on other clips than {present}, now {alias}"
+        remedy = f"train and evaluate both on one split; {force}"
+        raise _refuse(candidate.record, problem, *figures, remedy=remedy)
+    if not _is_better(new.metrics[metric], other.metrics[metric], metric):
+        expected = figures[1].replace("more", "less", 1) if _is_cost(metric) else figures[1]
+        problem = f"is not better than {present}, which is {alias}"
+        raise _refuse(candidate.record, problem, figures[0], expected, remedy=force)
+
+
+def _is_cost(metric: str) -> bool:
+    """Whether less is better."""
+    return metric.endswith("loss")
+
+
+def _is_better(new: float, present: float, metric: str) -> bool:
+    return new < present if _is_cost(metric) else new > present
+
+
+def _tell(candidate: _Candidate, what: str, present: ModelVersion | None, metric: str) -> str:
+    lines = [f"promote: {what}: run {candidate.record.name} ({candidate.record.run_id})"]
+    lines.append(f"  {candidate.score.describe(metric)}")
+    if present and present.run_id != candidate.record.run_id:
+        before = from_tags(present.tags)
+        told = f": {before.describe(metric)}" if before else ""
+        lines.append(f"  before: {present}{told}")
+    return "\n".join(printable(line) for line in lines)
+
+
+def _describe(candidate: _Candidate) -> str:
+    """What the page of a version shows, in Markdown."""
+    record, card, tags = candidate.record, candidate.card, candidate.to_tags()
+    changed = " with uncommitted changes" if tags.get("git.dirty") == "true" else ""
+    classes = inert(_name_some(card.labels, most=_MOST_LABELS))
+    facts = {
+        "Test": candidate.score.describe(),
+        "Classes": f"{len(card.labels)}: {classes}",
+        "Network": f"{card.model}, {card.parameters} parameters, {candidate.size} bytes",
+        "Input": f"{tags['model.input']} (frames, height, width)",
+        "Data set": inert(tags["dataset"]),
+        "Run": inert(f"{record.name}, {record.run_id}"),
+        "Commit": inert(tags.get("git.commit", _UNKNOWN)) + changed,
+        "Model, by DVC's MD5": inert(tags.get("model_md5", _UNKNOWN)),
+        "Split, by DVC's MD5": inert(tags.get("data.split_md5", _UNKNOWN)),
+        "Videos, by DVC's MD5": inert(tags.get("data.videos_md5", _UNKNOWN)),
+    }
+    return "\n".join(f"- **{name}:** {fact}" for name, fact in facts.items())
+
+
+def inert(text: str) -> str:
+    """Write a text so that neither HTML nor Markdown finds anything in it: names are people's."""
+    return re.sub(r"[^\w ,?-]|_", lambda sign: f"&#{ord(sign[0])};", printable(text))
+
+
+def _name_some(labels: Sequence[str], *, most: int) -> str:
+    more = [f"... ({len(labels)})"] if len(labels) > most else []
+    return ", ".join([*labels[:most], *more])
+
+
+def _refuse(
+    record: RunRecord,
+    problem: str,
+    found: object = None,
+    expected: object = None,
+    *,
+    remedy: str = "",
+) -> InputError:
+    name = f"run {record.name} ({record.run_id})"
+    return InputError(name, problem, found=found, expected=expected, remedy=remedy)
