@@ -17,6 +17,8 @@ import torch
 
 from kinetrack.files import read_csv
 from kinetrack.learning.resume import _read
+
+from project import Project, environment
 from trainings import (
     COMMAND,
     EPOCHS,
@@ -30,8 +32,6 @@ from trainings import (
     outcome,
     tracked_runs,
 )
-
-from project import Project, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

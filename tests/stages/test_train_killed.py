@@ -17,6 +17,8 @@ import pytest
 
 from kinetrack.learning.resume import _read
 from kinetrack.versioning.lock import data_md5
+
+from project import Project, environment, make_project
 from trainings import (
     EPOCHS,
     MODEL,
@@ -32,8 +34,6 @@ from trainings import (
     tracked_runs,
     wait_for_end,
 )
-
-from project import Project, environment, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 

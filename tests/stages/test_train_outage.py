@@ -11,10 +11,10 @@ import pytest
 from mlflow import MlflowClient
 
 from kinetrack.tracking.store import apply_default_settings, prepare_database
-from trainings import Trainer, make_training, outcome
 
 from mlflow_servers import Server
 from project import Project, environment
+from trainings import Trainer, make_training, outcome
 
 pytestmark = pytest.mark.slow
 

@@ -13,6 +13,8 @@ import pytest
 
 from kinetrack.files import read_csv
 from kinetrack.learning.resume import _read
+
+from project import Project, environment
 from trainings import (
     COMMAND,
     EPOCHS,
@@ -28,8 +30,6 @@ from trainings import (
     tracked_runs,
     wait_for_end,
 )
-
-from project import Project, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -19,9 +19,9 @@ from mlflow import MlflowClient
 
 from kinetrack.tracking import ui
 from kinetrack.using.inference import load_recogniser
-from trainings import MODEL, REPORTS, TENSORS, make_training
 
 from project import Project, environment
+from trainings import MODEL, REPORTS, TENSORS, make_training
 
 pytestmark = pytest.mark.slow
 

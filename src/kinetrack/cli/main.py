@@ -134,6 +134,20 @@ def check() -> None:
     typer.echo(check_project(_enter()))
 
 
+@app.command(rich_help_panel=START)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at the set-up: environment, Git, DVC, remotes, params, devices, disk, MLflow.
+
+    It changes nothing. Exit code 0: nothing is broken; 1: what is broken is told with its remedy.
+    """
+    from kinetrack.cli.doctor import examine
+    from kinetrack.tracking.artifacts import find_root
+
+    raise typer.Exit(0 if examine(find_root(), as_json=as_json) else 1)
+
+
 def _bring_up_to_date(stage: str) -> None:
     from kinetrack.cli.check import check_project
     from kinetrack.versioning.commands import repro
@@ -201,6 +215,10 @@ def data(
 
 @app.command(rich_help_panel=DATA)
 def verify(
+    remote: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Read what this DVC remote has; its name, or: default."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with every finding.")
     ] = False,
@@ -210,9 +228,77 @@ def verify(
     It changes nothing. Exit code 0: all is as recorded; 1: something was found, and the commands
     that restore it are printed; 2: bad input.
     """
+    root = _enter()
+    if remote is not None:
+        from kinetrack.cli.verify_remote import verify_remote
+
+        raise typer.Exit(0 if verify_remote(root, remote, as_json=as_json) else 1)
     from kinetrack.cli.verify import verify
 
-    raise typer.Exit(0 if verify(_enter(), as_json=as_json) else 1)
+    raise typer.Exit(0 if verify(root, as_json=as_json) else 1)
+
+
+@app.command(rich_help_panel=DATA)
+def disk(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, in bytes.")] = False,
+) -> None:
+    """Show what data takes, by data set, stage and version, and what only one of them has."""
+    from kinetrack.cli.disk import print_disk
+
+    print_disk(_enter(), as_json=as_json)
+
+
+@app.command(rich_help_panel=DATA)
+def gc(
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only tell.")] = False,
+    derived: Annotated[
+        bool,
+        typer.Option("--derived", help="Also frames and tensors of runs: videos make them again."),
+    ] = False,
+    old_videos: Annotated[
+        bool, typer.Option("--old-videos", help="Also videos that only older commits have.")
+    ] = False,
+    all_commits: Annotated[
+        bool, typer.Option("--all-commits", help="Spare all of older commits.")
+    ] = False,
+    shared_cache: Annotated[
+        Path | None,
+        typer.Option(help="Cache outside of the project that may be freed.", resolve_path=True),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with every object.")] = False,
+) -> None:
+    """Free DVC's cache of what no branch, tag, experiment, run or registered model needs.
+
+    Spared are also the videos of all commits, which nothing makes again. Not beside a dvc repro.
+    """
+    from kinetrack.cli.gc import GcOptions, collect_garbage
+
+    options = GcOptions(
+        derived=derived, old_videos=old_videos, all_commits=all_commits, shared_cache=shared_cache
+    )
+    collect_garbage(_enter(), options, yes=yes, as_json=as_json)
+
+
+@app.command(rich_help_panel=DATA)
+def forget(
+    clips: Annotated[list[str], typer.Argument(help="<Class>/<clip>, or the clip alone.")],
+    *,
+    dataset: Annotated[
+        str | None, typer.Option(help="Its data set; default: that of params.yaml.")
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Take them out of the present version.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything.")] = False,
+) -> None:
+    """Name all versions, caches, remotes, models and runs that have a clip, and what erases it.
+
+    Without --yes nothing is changed; with it, the present version only.
+    """
+    from kinetrack.cli.forget import forget
+
+    forget(clips, dataset=dataset, root=_enter(), yes=yes, as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS)

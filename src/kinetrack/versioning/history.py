@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import subprocess
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -10,21 +9,26 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from kinetrack.params import Yaml12Loader
 from kinetrack.versioning.cache import cache_folder, folder_listing
+from kinetrack.versioning.commits import (
+    LockLoader,
+    Origin,
+    list_commits,
+    list_experiments,
+    read_commits,
+)
 from kinetrack.versioning.holdings import holds
 from kinetrack.versioning.lock import hash_of_inputs
+
+__all__ = ["Origin", "PastTraining", "list_past_trainings"]
 
 _LOCK = "dvc.lock"
 _MODEL = "data/model"
 _SPLITS = "data/splits"  # of which the stage `tensors` reads one file
 # As DVC writes it; parsing every lock of a long history would take minutes.
 _MODEL_MD5 = re.compile(r"- path: data/model\n\s+hash: md5\n\s+md5: ([0-9a-f]{32}\.dir)\n")
-_EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 # What a lock that was edited, or has the marks of a conflict, leads to.
 _DAMAGED = (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError)
-# Whatever a person has set for reading logs.
-_PLAIN = ("--no-show-signature", "--no-patch")
 # Reports are in Git: small.
 _FILES = (
     "params.yaml",
@@ -35,24 +39,6 @@ _FILES = (
     "reports/evaluate/per_class.csv",
     "reports/evaluate/predictions.csv",
 )
-
-
-class _LockLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML 1.2 as DVC writes it, read ten times as fast: a history has a lock for each training."""
-
-    yaml_implicit_resolvers = Yaml12Loader.yaml_implicit_resolvers
-
-
-class Origin(NamedTuple):
-    """Where a result is kept: a commit, which may be one of DVC's experiments, or the workspace."""
-
-    commit: str
-    """Empty for the workspace."""
-    time_ms: int
-    """Of the commit, or of the workspace's lock."""
-    experiment: str = ""
-    baseline: str = ""
-    """The commit that an experiment started from."""
 
 
 class PastTraining(NamedTuple):
@@ -90,8 +76,8 @@ def list_past_trainings(
     cache = cache_folder(root)
     found: dict[str, PastTraining] = {}
     names: dict[str, set[str]] = defaultdict(set)
-    origins = _list_commits(root)
-    locks = _read_commits(root, [(origin, _LOCK) for origin in origins])
+    origins = [*list_commits(root, _LOCK), *list_experiments(root)]
+    locks = read_commits(root, [(origin, _LOCK) for origin in origins])
     texts = {origin: locks.get((origin, _LOCK)) for origin in origins}
     here = _read_workspace(root, [_LOCK]).get(_LOCK)
     if here not in texts.values():  # what is committed has a commit's time and name
@@ -118,65 +104,14 @@ def _workspace(root: Path) -> Origin:
     return Origin("", int(lock.stat().st_mtime * 1000) if lock.is_file() else 0)
 
 
-def _list_commits(root: Path) -> list[Origin]:
-    """Commits that changed dvc.lock, the newest first, and experiments after them."""
-    experiments = []
-    for line in _git(root, "for-each-ref", "--format=%(objectname) %(refname)", "refs/exps"):
-        commit, _, ref = line.partition(" ")
-        if match := _EXPERIMENT.fullmatch(ref):
-            experiments.append(
-                Origin(commit, _time_ms(root, commit), match[3], match[1] + match[2])
-            )
-    everywhere = ("--branches", "--remotes", "--tags", "HEAD", "--", _LOCK)
-    commits = [line.split() for line in _git(root, "log", *_PLAIN, "--format=%H %ct", *everywhere)]
-    ordered = [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
-    return [*ordered, *experiments]
-
-
-def _time_ms(root: Path, commit: str) -> int:
-    return 1000 * int(_git(root, "show", *_PLAIN, "--format=%ct", commit)[0])
-
-
-def _git(root: Path, *arguments: str) -> list[str]:
-    """Lines that Git prints; none where it has nothing to say."""
-    command = ["git", "--no-optional-locks", *arguments]
-    try:
-        result = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
-    except OSError:  # there is no Git
-        return []
-    return result.stdout.splitlines() if result.returncode == 0 else []
-
-
 def _read_workspace(root: Path, paths: Collection[str]) -> dict[str, bytes]:
     return {path: (root / path).read_bytes() for path in paths if (root / path).is_file()}
-
-
-def _read_commits(
-    root: Path, wanted: Collection[tuple[Origin, str]]
-) -> dict[tuple[Origin, str], bytes]:
-    """Contents of files of commits, by one process of Git for all."""
-    if not wanted:
-        return {}
-    names = "".join(f"{origin.commit}:./{path}\n" for origin, path in wanted)
-    command = ["git", "cat-file", "--batch"]
-    result = subprocess.run(
-        command, cwd=root, input=names.encode(), capture_output=True, check=False
-    )
-    found, told, place = {}, result.stdout, 0
-    for key in wanted:
-        end = told.index(b"\n", place)
-        head, place = told[place:end], end + 1
-        if not head.endswith(b" missing"):
-            size = int(head.split()[-1])
-            found[key] = told[place : place + size]
-            place += size + 1
-    return found
 
 
 def _read_training(root: Path, cache: Path, origin: Origin) -> PastTraining | None:
     """Read what belongs to a training; None where no stage `train` has run on what is there."""
     files = _read_files(root, origin)
-    lock = yaml.load(files[_LOCK], _LockLoader) or {}
+    lock = yaml.load(files[_LOCK], LockLoader) or {}
     stages = lock.get("stages", {})
     train, evaluate = stages.get("train"), stages.get("evaluate", {})
     model_md5 = _entries(train, "outs").get(_MODEL) if train else None
@@ -227,7 +162,7 @@ def _is_of(evaluated: Mapping[str, str], model: str, tensors: str, md5: str | No
 def _read_files(root: Path, origin: Origin) -> dict[str, bytes]:
     if not origin.commit:
         return _read_workspace(root, _FILES)
-    found = _read_commits(root, [(origin, path) for path in _FILES])
+    found = read_commits(root, [(origin, path) for path in _FILES])
     return {path: content for (_, path), content in found.items()}
 
 

@@ -1,0 +1,246 @@
+"""All versions of the data that this project knows: what DVC caches in each of them."""
+
+import os
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, NamedTuple
+
+import yaml
+
+from kinetrack.versioning.commits import (
+    PLAIN,
+    LockLoader,
+    Origin,
+    git,
+    git_names,
+    list_commits,
+    list_experiments,
+    read_commits,
+    time_ms,
+)
+from kinetrack.versioning.tracked import is_md5, list_tracked
+
+# "stash": set aside by `git stash`, or an experiment that waits in DVC's queue.
+Kind = Literal["workspace", "tip", "commit", "experiment", "stash"]
+
+_LOCK = "dvc.lock"
+_PIPELINE = "dvc.yaml"
+_DVC_FILES = ":(glob)**/*.dvc"
+# Branches, tags and remote branches, and what comes before their names.
+_TIPS = ("refs/heads/", "refs/tags/", "refs/remotes/")
+_STASHES = {
+    "refs/stash": "git stash",
+    "refs/exps/stash": "dvc queue",
+    "refs/exps/celery/stash": "dvc queue",
+    "refs/exps/celery/failed": "dvc queue",
+}
+_VARIABLE = re.compile(r"\$\{[^}]*\}")
+# What a file that was edited, or has the marks of a conflict, leads to.
+_DAMAGED = (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
+
+
+class Version(NamedTuple):
+    """The outputs that DVC caches, as the files of a commit or of the workspace record them."""
+
+    origin: Origin
+    kind: Kind
+    names: tuple[str, ...]
+    """Branches, tags and remote branches that end in it; of a stash, what it is."""
+    outputs: dict[str, str]
+    """Md5 by path, relative to the project; a folder's ends in ".dir"."""
+    inputs: frozenset[str] = frozenset()
+    """Those of `outputs` that no stage makes: `.dvc` files record them."""
+    problem: str = ""
+    """Why its outputs are not known; "" where they are."""
+
+
+class _Recorded(NamedTuple):
+    """What the files of one version say."""
+
+    outputs: dict[str, str]
+    inputs: frozenset[str]
+    problem: str = ""
+
+
+def list_versions(root: Path) -> list[Version]:
+    """List the workspace, then commits (the newest first), experiments and stashes.
+
+    Listed are commits of branches, tags and remote branches that changed `dvc.lock` or a `.dvc`
+    file. What cannot be read has a `problem` and no outputs.
+
+    Raises:
+        InputError: the workspace's own files cannot be read.
+    """
+    commits, experiments = list_commits(root, _LOCK, _DVC_FILES), list_experiments(root)
+    tips, stashes = _list_tips(root), _list_stashes(root)
+    origins = [*dict.fromkeys([*commits, *experiments, *tips, *stashes])]
+    contents = _read_contents(root, origins)
+    ends = _find_ends(commits, tips, contents)
+    recorded = {origin: _read_recorded(contents[origin]) for origin in origins}
+    in_history = sorted({*commits, *ends}, key=lambda one: (-one.time_ms, one.commit))
+    return [
+        read_version(root),
+        *(
+            Version(one, "tip" if one in ends else "commit", ends.get(one, ()), *recorded[one])
+            for one in in_history
+        ),
+        *(Version(one, "experiment", (), *recorded[one]) for one in experiments),
+        *(Version(one, "stash", names, *recorded[one]) for one, names in stashes.items()),
+    ]
+
+
+def read_version(root: Path) -> Version:
+    """Read what a project's files record now, committed or not.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    tracked = [one for one in list_tracked(root) if one.is_cached and one.md5]
+    inputs = frozenset(one.path for one in tracked if not one.is_stage)
+    lock = root / _LOCK
+    origin = Origin("", int(lock.stat().st_mtime * 1000) if lock.is_file() else 0)
+    return Version(origin, "workspace", (), {one.path: one.md5 for one in tracked}, inputs)
+
+
+def list_checkouts(root: Path) -> list[Path]:
+    """List the checkouts in which DVC runs experiments beside the workspace."""
+    found = (root / ".dvc/tmp/exps").glob("*/.dvc")
+    return sorted(path.parent for path in found if path.is_dir())
+
+
+def locked_outputs(lock: bytes) -> dict[str, str]:
+    """Return the MD5 by path of what stages made, by a `dvc.lock`; nothing of a damaged one."""
+    return _read_recorded({_LOCK: lock}).outputs
+
+
+def _list_tips(root: Path) -> dict[Origin, tuple[str, ...]]:
+    """Names by the commit that they lead to; also what is checked out without a branch."""
+    fields = "%(objectname) %(*objectname) %(refname)"
+    names: dict[str, list[str]] = {}
+    for line in git(root, "for-each-ref", f"--format={fields}", *_TIPS):
+        commit, of_tag, ref = line.split(" ", 2)
+        if not ref.endswith("/HEAD"):  # another name for one of the others
+            names.setdefault(of_tag or commit, []).append(ref.split("/", 2)[2])
+    if not git(root, "symbolic-ref", "--quiet", "HEAD"):
+        for commit in git(root, "rev-parse", "--verify", "--quiet", "HEAD"):
+            names.setdefault(commit, []).append("HEAD")
+    times = _times_ms(root, names)
+    return {Origin(one, times[one]): tuple(sorted(names[one])) for one in names if one in times}
+
+
+def _times_ms(root: Path, commits: Collection[str]) -> dict[str, int]:
+    if not commits:
+        return {}
+    show = ("log", "--no-walk=unsorted", *PLAIN, "--format=%H %ct")
+    lines = [line.split() for line in git(root, *show, *commits)]
+    return {commit: 1000 * int(seconds) for commit, seconds in lines}
+
+
+def _list_stashes(root: Path) -> dict[Origin, tuple[str, ...]]:
+    """Work that was set aside, the whole list of each kind."""
+    present = git(root, "for-each-ref", "--format=%(refname)", *_STASHES)
+    found: dict[Origin, tuple[str, ...]] = {}
+    for ref in (ref for ref in present if ref in _STASHES):
+        for commit in git(root, "log", "--walk-reflogs", *PLAIN, "--format=%H", ref, "--"):
+            found[Origin(commit, time_ms(root, commit))] = (_STASHES[ref],)
+    return found
+
+
+def _read_contents(root: Path, origins: Sequence[Origin]) -> dict[Origin, dict[str, bytes]]:
+    """The files of each commit that record outputs, and the one that says which are cached."""
+    paths = (_LOCK, _PIPELINE, *_list_dvc_files(root, origins))
+    contents: dict[Origin, dict[str, bytes]] = {origin: {} for origin in origins}
+    wanted = [(origin, path) for origin in origins for path in paths]
+    for (origin, path), content in read_commits(root, wanted).items():
+        contents[origin][path] = content
+    return contents
+
+
+def _list_dvc_files(root: Path, origins: Sequence[Origin]) -> list[str]:
+    """Every `.dvc` file that one of these commits, or one before it, has brought or changed."""
+    if not origins:
+        return []
+    show = ("log", "-m", "--full-history", "--name-only", "-z", "--relative", "--format=")
+    # By the standard input there may be more commits than a command line takes.
+    commits = "\n".join(origin.commit for origin in origins)
+    names = git_names(root, *show, "--stdin", "--", _DVC_FILES, stdin=commits)
+    return [name for name in names if name.endswith(".dvc") and "\n" not in name]
+
+
+def _find_ends(
+    commits: Sequence[Origin],
+    tips: Mapping[Origin, tuple[str, ...]],
+    contents: Mapping[Origin, Mapping[str, bytes]],
+) -> dict[Origin, tuple[str, ...]]:
+    """Names by the commit whose outputs they end in; a tip that is like none stands for itself."""
+    known: dict[frozenset[tuple[str, bytes]], Origin] = {}
+    for origin in commits:  # the newest first
+        known.setdefault(_signature(contents[origin]), origin)
+    found: dict[Origin, tuple[str, ...]] = {}
+    for tip, names in tips.items():
+        signature = _signature(contents[tip])
+        if any(name != _PIPELINE for name, _ in signature):  # it records something
+            origin = tip if tip in commits else known.get(signature, tip)
+            found[origin] = tuple(sorted({*found.get(origin, ()), *names}))
+    return found
+
+
+def _signature(contents: Mapping[str, bytes]) -> frozenset[tuple[str, bytes]]:
+    return frozenset(contents.items())
+
+
+def _read_recorded(contents: Mapping[str, bytes]) -> _Recorded:
+    try:
+        made = dict(_outputs_of_lock(contents.get(_LOCK, b""), contents.get(_PIPELINE, b"")))
+        added = {
+            path: md5
+            for name, content in contents.items()
+            if name.endswith(".dvc")
+            for path, md5 in _outputs(_parse(content), str(PurePosixPath(name).parent))
+        }
+    except _DAMAGED as error:
+        return _Recorded({}, frozenset(), problem=" ".join(str(error).split())[:200])
+    return _Recorded(made | added, frozenset(added))
+
+
+def _outputs_of_lock(lock: bytes, pipeline: bytes) -> Iterator[tuple[str, str]]:
+    stages = _parse(lock).get("stages") or {}
+    declared = _parse(pipeline).get("stages") or {}
+    for name, stage in stages.items():
+        # A stage of many, `name@key`, is declared once.
+        declaration = declared.get(str(name).partition("@")[0]) or {}
+        declaration = declaration.get("do", declaration)
+        uncached = list(_uncached(declaration))
+        for path, md5 in _outputs(stage, str(declaration.get("wdir", "."))):
+            if not any(pattern.fullmatch(path) for pattern in uncached):
+                yield path, md5
+
+
+def _uncached(declaration: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
+    """Paths of the outputs with `cache: false`, which only dvc.yaml tells; variables match all."""
+    folder = str(declaration.get("wdir", "."))
+    for kind in ("outs", "metrics", "plots"):
+        for entry in declaration.get(kind) or ():
+            for path, options in entry.items() if isinstance(entry, dict) else ():
+                if isinstance(options, dict) and options.get("cache") is False:
+                    parts = _VARIABLE.split(_below(folder, path))
+                    yield re.compile(".+".join(map(re.escape, parts)))
+
+
+def _outputs(entry: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
+    folder = _below(folder, str(entry.get("wdir", ".")))
+    for out in entry.get("outs") or ():
+        if is_md5(out.get("md5")) and out.get("cache", True) is not False:
+            yield _below(folder, str(out["path"])), out["md5"]
+
+
+def _below(folder: str, path: str) -> str:
+    return os.path.normpath(PurePosixPath(folder, path))
+
+
+@lru_cache(maxsize=4096)
+def _parse(content: bytes) -> dict[str, Any]:
+    """Read a file of DVC's; many commits have the same one."""
+    return yaml.load(content, LockLoader) or {}  # a safe loader
