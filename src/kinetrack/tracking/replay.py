@@ -75,6 +75,21 @@ def replay_journals(
     return Replayed(sent, without_model, tuple(failed))
 
 
+def count_unsent(client: "MlflowClient") -> int:
+    """Count the trainings of this machine that this store was to get and has not got all of.
+
+    Those at work now, and those that only lack a model which may be elsewhere, do not count.
+    """
+    store = identify(client)
+    return sum(
+        place() in training.places
+        and not training.is_sent(store)
+        and not training.lacks_only_model(store)
+        and not is_being_written(path.with_name(training.id))
+        for path, training in read_all(spool_folder())
+    )
+
+
 def _is_there(training: Training, find_model: FindModel) -> bool:
     if training.model is None:
         return True

@@ -1,0 +1,130 @@
+"""What Git and DVC are set up like here, for a person to judge; nothing is changed."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+_LONGEST = 200
+# None of them may wait for a person.
+_ENVIRON = {"LC_ALL": "C", "GIT_TERMINAL_PROMPT": "0"}
+
+
+class GitSetup(NamedTuple):
+    """Git in a folder. What is not there is empty."""
+
+    version: str = ""
+    problem: str = ""
+    """Why Git does not work on this folder."""
+    branch: str = ""
+    commit: str = ""
+    person: str = ""
+    """Who commits: `name <email>`; empty where Git would refuse to."""
+    conflicts: tuple[str, ...] = ()
+    """Files with a merge that nobody has ended."""
+    untracked_data: tuple[str, ...] = ()
+    """Files with which DVC stands for data, and which Git does not know."""
+
+
+class DvcSetup(NamedTuple):
+    """DVC in a folder."""
+
+    version: str = ""
+    problem: str = ""
+    """Why DVC does not work in this folder."""
+    links: tuple[str, ...] = ()
+    """How files come from the cache, if it was chosen: copy, reflink, hardlink, symlink."""
+    is_shared: bool = False
+    """Whether the cache is also that of other projects."""
+
+
+def inspect_git(root: Path) -> GitSetup:
+    """See whether Git can do what DVC and experiments need of it."""
+    installed = _ask(["git", "--version"], root)
+    if installed is None:
+        return GitSetup()
+    number = installed.text.removeprefix("git version ")
+    inside = _ask(["git", "rev-parse", "--is-inside-work-tree"], root)
+    if inside is None or inside.trouble:
+        return GitSetup(number, problem=inside.trouble if inside else "it cannot be started")
+    return GitSetup(
+        number,
+        branch=_text(["git", "branch", "--show-current"], root),
+        commit=_text(["git", "rev-parse", "--short", "HEAD"], root),
+        person=_find_person(root),
+        conflicts=_names(
+            ["git", "diff", "--name-only", "--diff-filter=U", "--relative", "-z"], root
+        ),
+        untracked_data=_names(
+            ["git", "ls-files", "--others", "--exclude-standard", "-z", "--", "*.dvc"], root
+        ),
+    )
+
+
+def inspect_dvc(root: Path) -> DvcSetup:
+    """See whether DVC works here, and how it brings files from its cache."""
+    installed = version("dvc")
+    settings = _ask([sys.executable, "-m", "dvc", "config", "--list"], root)
+    if settings is None or settings.trouble:
+        return DvcSetup(installed, problem=settings.trouble if settings else "it cannot be started")
+    values = dict(line.split("=", 1) for line in settings.text.splitlines() if "=" in line)
+    links = values.get("cache.type", "").split(",")
+    return DvcSetup(
+        installed,
+        links=tuple(link.strip() for link in links if link.strip()),
+        is_shared="cache.dir" in values,
+    )
+
+
+def python_of_path(root: Path) -> Path | None:
+    """Return the `python` that a bare `dvc repro` calls for the stages; None when there is none."""
+    for folder in os.get_exec_path():
+        found = Path(root, folder, "python")
+        if found.is_file() and os.access(found, os.X_OK):
+            return found
+    return None
+
+
+class _Answer(NamedTuple):
+    text: str
+    trouble: str
+    """Empty when the command did what it was to do."""
+
+
+def _ask(command: Sequence[str], root: Path) -> _Answer | None:
+    """Return what a command says; None when it cannot be started."""
+    try:
+        result = subprocess.run(
+            command,
+            cwd=root,
+            env={**os.environ, **_ENVIRON},
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # names of files
+            check=False,
+        )
+    except OSError:
+        return None
+    trouble = ""
+    if result.returncode != 0:
+        lines = result.stderr.strip().splitlines() or [f"exit code {result.returncode}"]
+        trouble = lines[0].removeprefix("fatal: ").removeprefix("ERROR: ")[:_LONGEST]
+    return _Answer(result.stdout.strip(), trouble)
+
+
+def _text(command: Sequence[str], root: Path) -> str:
+    answer = _ask(command, root)
+    return answer.text if answer and not answer.trouble else ""
+
+
+def _names(command: Sequence[str], root: Path) -> tuple[str, ...]:
+    return tuple(name for name in _text(command, root).split("\0") if name)
+
+
+def _find_person(root: Path) -> str:
+    signed = _text(["git", "var", "GIT_COMMITTER_IDENT"], root)
+    name, bracket, _ = signed.rpartition(">")  # behind it stands the time
+    return name + bracket
