@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -269,7 +271,7 @@ def test_python_of_another_environment(project: Project, monkeypatch: pytest.Mon
     monkeypatch.setenv("PATH", f"{other}:{os.environ['PATH']}")
     (finding,) = find("python", project)
     assert f"the first `python` of PATH is {other}/python" in finding.told
-    assert finding.remedy.endswith("/bin/activate")
+    assert shlex.split(finding.remedy) == [".", f"{sys.prefix}/bin/activate"]
 
 
 def test_command_of_another_checkout(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
