@@ -7,17 +7,20 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from kinetrack.cli import doctor_checks
-from kinetrack.cli.doctor import _run, examine
-from kinetrack.cli.doctor_checks import CHECKS, Finding
+from kinetrack.cli.doctor import environment as machine
+from kinetrack.cli.doctor import report
+from kinetrack.cli.doctor.finding import Finding
+from kinetrack.cli.doctor.report import CHECKS, examine, run_check
+from kinetrack.errors import InputError
 from kinetrack.tracking.journal import Journal, journal_path
 from kinetrack.tracking.store import prepare_database
+from kinetrack.versioning import setup
 
 from project import Project, environment, make_project
 
@@ -44,15 +47,13 @@ def project(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pro
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     # The tests' own package is that of another folder.
-    monkeypatch.setattr(
-        doctor_checks.kinetrack, "__file__", str(Path("src/kinetrack/x").absolute())
-    )
+    monkeypatch.setattr(machine.kinetrack, "__file__", str(Path("src/kinetrack/x").absolute()))
     return Project(tmp_path / "project")
 
 
 def find(part: str, project: Project) -> list[Finding]:
     """What one check finds that is not in order."""
-    return [one for one in _run(CHECKS[part], project.folder) if one.state != "ok"]
+    return [one for one in run_check(CHECKS[part], project.folder) if one.state != "ok"]
 
 
 def carry_out(remedy: str, project: Project) -> None:
@@ -77,8 +78,9 @@ def test_json_names_every_finding(project: Project, capsys: pytest.CaptureFixtur
     assert not examine(project.folder, as_json=True)
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is False
-    (broken,) = [one for one in told["findings"] if one["state"] == "broken"]
-    assert broken["part"] == "params"
+    broken = {one["part"]: one for one in told["findings"] if one["state"] == "broken"}
+    assert broken.keys() == {"dvc", "params"}  # dvc.yaml takes the data set's name from there
+    assert all(one["remedy"] for one in broken.values())
     assert {one["part"] for one in told["findings"]} == set(CHECKS)
 
 
@@ -136,6 +138,22 @@ def have_another_database(project: Project) -> None:
         connection.execute("UPDATE alembic_version SET version_num = 'of_the_future'")
 
 
+def damage_the_pipeline(project: Project) -> None:
+    (project.folder / "dvc.yaml").write_text("stages: [")
+
+
+def leave_marks(project: Project) -> None:
+    (project.folder / "dvc.lock").write_text("<<<<<<< HEAD\nschema: '2.0'\n")
+
+
+def damage_local_settings(project: Project) -> None:
+    (project.folder / ".dvc/config.local").write_text("[core\n")
+
+
+def mistype_the_remote(project: Project) -> None:
+    project.run("dvc", "remote", "modify", "team", "url", str(project.folder / "nowhere"))
+
+
 def name_an_unknown_machine_option(project: Project) -> None:
     (project.folder / ".kinetrack").mkdir()
     (project.folder / ".kinetrack/machine.yaml").write_text("devise: cpu\n")
@@ -159,7 +177,7 @@ SET_UPS: dict[str, tuple[Callable[[Project], None], str, str, str]] = {
         "git add 'data/videos/my clips.dvc'",
     ),
     "no DVC": (remove_dvc, "dvc", "is not under DVC", "git checkout .dvc"),
-    "damaged .dvc/config": (damage_dvc_config, "dvc", "DVC: ", "git checkout .dvc/config"),
+    "damaged .dvc/config": (damage_dvc_config, "dvc", "DVC: ", "git checkout HEAD -- .dvc/config"),
     "hard links": (choose_hard_links, "dvc", "hardlink: an edited file", "dvc checkout --relink"),
     "no default remote": (take_the_default_away, "remote", "no remote is the", "default team"),
     "secret in Git": (write_a_secret, "remote", "password stands in .dvc/config", "--local"),
@@ -167,12 +185,21 @@ SET_UPS: dict[str, tuple[Callable[[Project], None], str, str, str]] = {
         lose_the_host,
         "remote",
         "team (ssh://127.0.0.1:1/data, the default): ",
-        "docs/sharing.md on ssh",
+        "docs/sharing.md",
     ),
     "damaged database": (damage_the_database, "mlflow", "not an MLflow database", "move it away"),
-    "database of another MLflow": (have_another_database, "mlflow", "of_the_future", ""),
-    "unknown machine option": (name_an_unknown_machine_option, "machine", "devise", ""),
-    "mistyped param": (mistype_a_param, "params", "train.epochs", ""),
+    "database of another MLflow": (have_another_database, "mlflow", "of_the_future", "MLflow"),
+    "damaged dvc.yaml": (damage_the_pipeline, "dvc", "'./dvc.yaml' is invalid", "git checkout"),
+    "marks of a merge in dvc.lock": (leave_marks, "dvc", "'./dvc.lock' is inv", "git checkout"),
+    "settings of this clone": (damage_local_settings, "dvc", "DVC: ", "mend .dvc/config.local"),
+    "remote that is not there": (mistype_the_remote, "remote", "the folder is not", "mount"),
+    "unknown machine option": (
+        name_an_unknown_machine_option,
+        "machine",
+        "devise",
+        "allowed here: device",
+    ),
+    "mistyped param": (mistype_a_param, "params", "train.epochs", "allowed here: epochs"),
     "other versions": (change_a_version, "python", "instead of 1.0.0", "make install"),
 }
 
@@ -237,6 +264,76 @@ def test_device_that_this_machine_has_not(
     assert finding.told.startswith("KINETRACK_DEVICE: names no device of this machine")
 
 
+def test_device_that_the_machine_s_file_names(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (project.folder / ".kinetrack").mkdir()
+    (project.folder / ".kinetrack/machine.yaml").write_text("device: cuda:9\n")
+    assert not examine(project.folder, as_json=True)
+    told = json.loads(capsys.readouterr().out)["findings"]
+    (broken,) = [one for one in told if one["state"] == "broken"]
+    assert broken["told"].startswith("KINETRACK_DEVICE: names no device")
+    assert broken["remedy"] == "edit .kinetrack/machine.yaml"
+
+
+def test_check_that_fails_by_itself_is_a_finding(project: Project) -> None:
+    def fail(_: Path) -> Iterator[Finding]:
+        yield Finding("ok", "so far")
+        raise OSError("gone\nand more")
+
+    found = list(run_check(fail, project.folder))
+    assert found[0].told == "so far"
+    assert found[1][:2] == ("broken", "cannot be looked at: OSError: gone")
+
+
+def test_remedies_are_for_the_project_s_folder(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project.folder / "src")
+    monkeypatch.setattr(report, "CHECKS", {})
+    examine(project.folder, as_json=False)
+    assert capsys.readouterr().out.startswith(f"cd {project.folder}   # the remedies")
+    assert Path.cwd() == project.folder
+
+
+def test_project_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be entered, found No such file"):
+        examine(tmp_path / "nowhere", as_json=True)
+
+
+@pytest.mark.parametrize("address", ["sqlite:foo", "sqlite:////nowhere/to/be/found/runs.db"])
+def test_address_of_no_store(
+    project: Project, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    (finding,) = find("mlflow", project)
+    assert finding.state == "broken"
+    assert "MLFLOW_TRACKING_URI" in finding.remedy
+
+
+def test_database_that_cannot_be_written(project: Project) -> None:
+    path = project.folder / "mlruns/mlflow.db"
+    prepare_database(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")  # root may write what is read-only
+        (finding,) = find("mlflow", project)
+    assert "is being written by another process" in finding.told
+
+
+def test_repository_of_somebody_else(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = project.folder.parent
+    problem = f"detected dubious ownership in repository at '{top}'"
+    monkeypatch.setattr(setup, "inspect_git", lambda _: setup.GitSetup("2.39", problem))
+    (finding,) = find("git", project)
+    assert finding.remedy == f"git config --global --add safe.directory {top}"
+
+
+def test_damaged_repository_is_not_begun_anew(project: Project) -> None:
+    (project.folder / ".git/config").write_text("[core\n")
+    (finding,) = find("git", project)
+    assert "git init" not in finding.remedy
+
+
 def test_full_disk(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(project.folder)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**6))
@@ -275,15 +372,13 @@ def test_python_of_another_environment(project: Project, monkeypatch: pytest.Mon
 
 
 def test_command_of_another_checkout(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor_checks.kinetrack, "__file__", "/elsewhere/kinetrack/__init__.py")
+    monkeypatch.setattr(machine.kinetrack, "__file__", "/elsewhere/kinetrack/__init__.py")
     (finding,) = find("python", project)
     assert finding.state == "broken"
     assert finding.told.startswith("the command is of /elsewhere/kinetrack, the stages run")
 
 
 def test_package_that_is_missing(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        doctor_checks.metadata, "requires", lambda _: ["no-such-package>=1", "av>=1"]
-    )
+    monkeypatch.setattr(machine.metadata, "requires", lambda _: ["no-such-package>=1", "av>=1"])
     (finding,) = find("python", project)
     assert finding == Finding("broken", "package no-such-package is missing", "make install")

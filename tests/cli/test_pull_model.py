@@ -316,6 +316,26 @@ def test_a_file_in_the_place_of_the_folder_stays(made_up, tmp_path):
         made_up.pull(into=tmp_path / "mine")
 
 
+def test_what_is_put_there_meanwhile_stays(made_up, tmp_path, monkeypatch):
+    def fetch(source: str, folder: Path) -> None:
+        made_up.fetch_model(source, folder)
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/notes.txt").write_text("mine")
+
+    monkeypatch.setattr(module, "fetch_model", fetch)
+    with pytest.raises(InputError, match=r"found notes\.txt"):
+        made_up.pull(into=tmp_path / "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_fetched(made_up, tmp_path, monkeypatch):
+    (tmp_path / "disk").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "disk")
+    with pytest.raises(InputError, match=r"is a mount point, .* -> --into .*disk/model"):
+        made_up.pull(into=tmp_path / "disk")
+    made_up.pull(into=tmp_path / "disk/model")
+
+
 def test_an_empty_folder_is_filled(made_up, tmp_path):
     (tmp_path / "mine").mkdir()
     assert source(made_up.pull(into=tmp_path / "mine"))["model"] == "net"

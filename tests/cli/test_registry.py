@@ -362,7 +362,7 @@ def test_the_number_of_clips_is_no_result(made_up):
 def test_predictions_that_are_none_are_one_line(content, made_up):
     made_up.add_run("one", 8)
     made_up.predictions["one"] = content
-    with pytest.raises(InputError, match=r"predictions\.csv.*-> dvc repro evaluate"):
+    with pytest.raises(InputError, match=r"predictions\.csv.*-> bring its model back"):
         made_up.promote("one")
 
 

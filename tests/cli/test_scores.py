@@ -1,5 +1,6 @@
 """The test result of a run: read with its groups, kept as tags, compared clip by clip."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -108,8 +109,22 @@ def test_a_figure_that_is_not_that_of_the_predictions_is_refused(monkeypatch, tm
         read_score(other, root=tmp_path)
 
 
+@pytest.mark.parametrize(("full", "rounded"), [(1 / 3, 0.333333), (2 / 3, 0.666667)])
+def test_a_figure_has_the_digits_of_reports(full, rounded, monkeypatch, tmp_path):
+    told = ["Walk" if number < round(full * 3) else "Jump" for number in range(3)]
+    rows = [f"clip{number},Walk,{one}" for number, one in enumerate(told)]
+    give(monkeypatch, "\n".join(["clip,actual,predicted", *rows]).encode())
+    for value in (full, rounded):
+        score = read_score(record()._replace(metrics={"test/accuracy": value}), root=tmp_path)
+        assert score.metrics == {"test/accuracy": rounded}
+    kept = to_tags(score) | {"test.metrics": json.dumps({"test/accuracy": full})}
+    found = from_tags(kept)  # as an earlier version has it
+    assert found is not None
+    assert found.metrics == {"test/accuracy": rounded}
+
+
 @given(
-    metrics=st.dictionaries(st.text(), st.floats(allow_nan=False, allow_infinity=False)),
+    metrics=st.dictionaries(st.text(), st.floats(-1e9, 1e9).map(lambda x: round(x, 6))),
     num_clips=st.integers(1, 10**6),
     num_groups=st.integers(1, 1000),
     interval=INTERVALS,

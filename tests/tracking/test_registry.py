@@ -189,7 +189,7 @@ def test_many_names_are_cut_short(project: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    "alias", ["", "a b", "a/b", "latest", "Latest", "v1", "V22", "ä", "a\n", "a" * 256, "@a"]
+    "alias", ["", "a b", "a/b", "latest", "Latest", "v1", "V22", "ä", "a\n", "a" * 81, "@a"]
 )
 def test_what_mlflow_takes_for_no_alias_is_refused(alias: str) -> None:
     with pytest.raises(InputError, match="cannot be an alias"):
@@ -198,7 +198,7 @@ def test_what_mlflow_takes_for_no_alias_is_refused(alias: str) -> None:
 
 def test_an_alias_that_is_let_through_is_one_for_mlflow(run_id: str) -> None:
     version = register(run_id)
-    aliases = ("a_B-9", "a" * 255, "champion", "v1-old", "vx")
+    aliases = ("a_B-9", "a" * 80, "champion", "v1-old", "vx")
     for alias in aliases:
         require_alias(alias)
         set_alias(version, alias)
@@ -206,7 +206,8 @@ def test_an_alias_that_is_let_through_is_one_for_mlflow(run_id: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "a/b", "a:b", "a@b", "..", ".a", "a\nb", "a\0", "a'b", 'a"b', "a" * 257]
+    "name",
+    ["", " ", "a/b", "a:b", "a@b", "..", ".a", "a\nb", "a\0", "a'b", 'a"b', "a" * 151, "ä" * 76],
 )
 def test_what_can_be_no_name_is_refused(name: str) -> None:
     with pytest.raises(InputError, match="cannot be the name of a registered model"):
@@ -216,7 +217,7 @@ def test_what_can_be_no_name_is_refused(name: str) -> None:
 def test_a_name_that_is_let_through_can_be_registered_and_fetched(
     run_id: str, tmp_path: Path
 ) -> None:
-    for name in ("net", "bowling net", "größe <b>", "a" * 256, "1"):
+    for name in ("net", "bowling net", "größe <b>", "a" * 150, "1"):
         require_name(name)
         assert fetch_model(register(run_id, name).address, tmp_path / "fetched") == run_id
 

@@ -142,7 +142,7 @@ def doctor(
 
     It changes nothing. Exit code 0: nothing is broken; 1: what is broken is told with its remedy.
     """
-    from kinetrack.cli.doctor import examine
+    from kinetrack.cli.doctor.report import examine
     from kinetrack.tracking.artifacts import find_root
 
     raise typer.Exit(0 if examine(find_root(), as_json=as_json) else 1)

@@ -70,6 +70,7 @@ def pull_model(model: str, *, root: Path | None, into: Path | None = None) -> st
         if wanted.record:
             _put_run_files(wanted.record, made)
         write_json(made / SOURCE_NAME, _describe(wanted, place))
+        _require_ours(folder)  # what came meanwhile would be lost
     return printable(f"pull-model: {model} is in {folder}, from {place}")
 
 
@@ -108,6 +109,9 @@ def _require_ours(folder: Path) -> None:
     """Refuse a folder that an earlier pull did not make: it is replaced."""
     if not folder.exists():
         return
+    if folder.is_mount():
+        remedy = f"--into {folder / 'model'}"
+        raise InputError(folder, "is a mount point, and is replaced as a whole", remedy=remedy)
     if not folder.is_dir():
         raise InputError(folder, "is no folder", remedy="name another with --into")
     names = {path.name for path in folder.iterdir()}

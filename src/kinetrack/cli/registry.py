@@ -132,7 +132,7 @@ def _require_promotable(record: RunRecord, metric: str) -> None:
     results = {name for name in record.metrics if name.startswith("test/")}
     known = sorted(results - {"test/num_clips"})
     if not known:
-        remedy = "dvc repro evaluate, then kinetrack track"
+        remedy = "bring its model back (its commit, or dvc exp apply), then dvc repro evaluate"
         raise _refuse(record, "was not evaluated: it has no test result", remedy=remedy)
     if metric not in known:
         raise _refuse(record, f"has no metric {metric}", None, f"one of {', '.join(known)}")

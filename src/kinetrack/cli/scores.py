@@ -18,7 +18,8 @@ from kinetrack.versioning.cache import cache_folder, folder_listing, object_path
 ACCURACY = "test/accuracy"
 _PREDICTIONS = "evaluation/predictions.csv"
 _COLUMNS = ("clip", "actual", "predicted")
-_REMEDY = "dvc repro evaluate, then kinetrack track"
+_REMEDY = "bring its model back (its commit, or dvc exp apply), dvc repro evaluate, kinetrack track"
+_DIGITS = 6
 # By these, names of clips are contents of clips: the first is of the frames of all sides.
 _CONTENT_TAGS = ("data.split_md5", "data.videos_md5")
 _METRICS, _INTERVAL, _CLIPS, _GROUPS, _CLIPS_SHA256 = (
@@ -66,7 +67,8 @@ def to_tags(score: Score) -> dict[str, str]:
 def from_tags(tags: Mapping[str, str]) -> Score | None:
     """Read a score; None where there is none, as in a version that was made by hand."""
     try:
-        metrics = {str(name): float(x) for name, x in json.loads(tags[_METRICS]).items()}
+        read = {str(name): float(x) for name, x in json.loads(tags[_METRICS]).items()}
+        metrics = {name: round(value, _DIGITS) for name, value in read.items()}
         if not all(map(math.isfinite, metrics.values())):
             return None
         score = Score(metrics, int(tags[_CLIPS]), tags[_CLIPS_SHA256])
@@ -88,7 +90,8 @@ def read_score(record: RunRecord, *, root: Path) -> Score:
     rows = _read_predictions(record)
     are_right = [row["actual"] == row["predicted"] for row in rows]
     metrics = {
-        name: value
+        # As in reports: a run that watched its test side has the same figure with more digits.
+        name: round(value, _DIGITS)
         for name, value in sorted(record.metrics.items())
         if name.startswith("test/") and math.isfinite(value)
     }

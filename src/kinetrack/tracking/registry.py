@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LONGEST_NAME = 256  # of a column; SQLite would take more than PostgreSQL and MySQL do
-_LONGEST_ALIAS = 255
+# Bytes: together they are the name of a folder, with room for that of its lock.
+_LONGEST_NAME = 150
+_LONGEST_ALIAS = 80
 _LONGEST_DESCRIPTION = 5000
 _MOST_NAMED = 20
 _ALIAS = re.compile(r"[A-Za-z0-9_-]+")
@@ -61,9 +62,11 @@ def require_name(name: str) -> None:
     """
     # A quote would end a filter of MLflow's.
     is_path = set("/:@'\"") & set(name) or name.startswith(".")
-    if is_path or not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
-        expected = f"1 to {_LONGEST_NAME} characters without / : @ ' \", and no dot at the start"
-        raise InputError(name, "cannot be the name of a registered model", expected=expected)
+    if is_path or not name.strip() or not name.isprintable() or len(name.encode()) > _LONGEST_NAME:
+        expected = f"1 to {_LONGEST_NAME} bytes without / : @ ' \", and no dot at the start"
+        problem = "cannot be the name of a registered model"
+        remedy = "choose one with --name"
+        raise InputError(name or "no name", problem, expected=expected, remedy=remedy)
 
 
 def require_alias(alias: str) -> None:

@@ -68,8 +68,15 @@ def local_database() -> Path | None:
     if not named.startswith("sqlite"):
         return None
     from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
 
-    name = make_url(named).database
+    try:
+        name = make_url(named).database
+    except ArgumentError:
+        expected = "sqlite:////absolute/path, or http(s)://server"
+        raise InputError(
+            "MLFLOW_TRACKING_URI", "is no address", found=named, expected=expected
+        ) from None
     return Path(name).absolute() if name and name != ":memory:" else None
 
 
@@ -311,4 +318,4 @@ def _no_database(path: Path, found: object) -> InputError:
 
 
 def _unusable_store(uri: str, error: Exception) -> InputError:
-    return InputError(uri, "MLflow cannot use this store", found=str(error).splitlines()[0])
+    return InputError(uri, "MLflow cannot use this store", found=str(error).splitlines()[0][:200])

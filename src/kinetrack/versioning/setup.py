@@ -35,6 +35,7 @@ class DvcSetup(NamedTuple):
     version: str = ""
     problem: str = ""
     """Why DVC does not work in this folder."""
+    remedy: str = ""
     links: tuple[str, ...] = ()
     """How files come from the cache, if it was chosen: copy, reflink, hardlink, symlink."""
     is_shared: bool = False
@@ -55,9 +56,7 @@ def inspect_git(root: Path) -> GitSetup:
         branch=_text(["git", "branch", "--show-current"], root),
         commit=_text(["git", "rev-parse", "--short", "HEAD"], root),
         person=_find_person(root),
-        conflicts=_names(
-            ["git", "diff", "--name-only", "--diff-filter=U", "--relative", "-z"], root
-        ),
+        conflicts=_names(["git", "diff", "--name-only", "--diff-filter=U", "-z"], root),
         untracked_data=_names(
             ["git", "ls-files", "--others", "--exclude-standard", "-z", "--", "*.dvc"], root
         ),
@@ -69,7 +68,13 @@ def inspect_dvc(root: Path) -> DvcSetup:
     installed = version("dvc")
     settings = _ask([sys.executable, "-m", "dvc", "config", "--list"], root)
     if settings is None or settings.trouble:
-        return DvcSetup(installed, problem=settings.trouble if settings else "it cannot be started")
+        trouble = settings.trouble if settings else "it cannot be started"
+        return DvcSetup(installed, trouble, _mend_config(root))
+    # It reads dvc.yaml, dvc.lock and every .dvc file.
+    stages = _ask([sys.executable, "-m", "dvc", "stage", "list"], root)
+    if stages is None or stages.trouble:
+        trouble = stages.trouble if stages else "it cannot be started"
+        return DvcSetup(installed, trouble, "mend that file: git diff, git checkout HEAD -- FILE")
     values = dict(line.split("=", 1) for line in settings.text.splitlines() if "=" in line)
     links = values.get("cache.type", "").split(",")
     return DvcSetup(
@@ -77,6 +82,18 @@ def inspect_dvc(root: Path) -> DvcSetup:
         links=tuple(link.strip() for link in links if link.strip()),
         is_shared="cache.dir" in values,
     )
+
+
+def _mend_config(root: Path) -> str:
+    """Say which of DVC's files of settings is to be mended."""
+    from configobj import ConfigObj, ConfigObjError
+
+    for name in (".dvc/config", ".dvc/config.local"):
+        try:
+            ConfigObj(str(root / name), encoding="utf-8", interpolation=False)
+        except (ConfigObjError, UnicodeDecodeError, OSError):
+            return f"git checkout HEAD -- {name}" if name == ".dvc/config" else f"mend {name}"
+    return "dvc config --list --show-origin; mend that file"
 
 
 def python_of_path(root: Path) -> Path | None:
