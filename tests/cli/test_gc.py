@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -253,12 +254,99 @@ def test_disorder_in_an_older_commit_is_told(
 ) -> None:
     good = (root / "dvc.lock").read_bytes()
     (root / "dvc.lock").write_text("<<<<<<< HEAD\nstages: {}\n")
+    video = b"of this commit alone"
+    present = (root / "data/videos/mine.dvc").read_bytes()
+    add_videos(root, {"Walk/only.avi": video})
     broken = commit(root, "broken", time_s=1_700_000_009)
     (root / "dvc.lock").write_bytes(good)
+    (root / "data/videos/mine.dvc").write_bytes(present)
     commit(root, "mended", time_s=1_700_000_010)
     collect(root)
-    assert f"not spared: commit {broken[:7]} is in disorder" in capsys.readouterr().err
+    assert f"not all spared of commit {broken[:7]}, in disorder" in capsys.readouterr().err
+    assert object_file(root, md5_of(video)).exists()  # its .dvc file is in order
     assert kept(root, three[2]) == ALL
+
+
+def break_a_branch(root: Path) -> None:
+    (root / ".git/refs/heads/broken").write_text("01234567" * 5 + "\n")
+
+
+def add_a_worktree(root: Path) -> None:
+    git(root, "worktree", "add", "-q", "--detach", str(root.parent / "other"), "HEAD")
+
+
+def add_a_pipeline(root: Path) -> None:
+    (root / "ana").mkdir()
+    (root / "ana/dvc.lock").write_text("stages: {}\n")
+
+
+def cut_the_history(root: Path) -> None:
+    (root / ".git/shallow").write_text(git(root, "rev-parse", "HEAD") + "\n")
+
+
+def move_the_objects(root: Path) -> None:
+    (root / ".dvc/cache/files").rename(root.parent / "shared files")
+    (root / ".dvc/cache/files").symlink_to(root.parent / "shared files")
+
+
+@pytest.mark.parametrize(
+    ("disturb", "told"),
+    [
+        (break_a_branch, "Git cannot tell its commits"),
+        (add_a_worktree, "is another worktree"),
+        (add_a_pipeline, "is of another pipeline"),
+        (cut_the_history, "is a clone without its older commits"),
+        (move_the_objects, "may be the cache of other projects"),
+    ],
+)
+@pytest.mark.usefixtures("three")
+def test_where_not_all_is_seen_nothing_goes(
+    root: Path, disturb: Callable[[Path], None], told: str
+) -> None:
+    make_version(root, "never committed")
+    git(root, "checkout", "-q", "--", ".")
+    disturb(root)
+    before = objects(root)
+    with pytest.raises(InputError, match=told):
+        collect(root)
+    assert objects(root) == before
+
+
+@pytest.mark.usefixtures("three")
+def test_git_that_cannot_be_started_keeps_all(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = objects(root)
+    monkeypatch.setenv("PATH", str(root))
+    with pytest.raises(InputError, match="Git cannot be started"):
+        collect(root)
+    assert objects(root) == before
+
+
+def test_branch_without_a_commit_yet_hides_no_other(
+    root: Path, three: list[dict[str, str]]
+) -> None:
+    git(root, "symbolic-ref", "HEAD", "refs/heads/fresh")
+    collect(root, all_commits=True)
+    assert [kept(root, version) for version in three] == [ALL, ALL, ALL]
+
+
+def test_tag_of_a_tag_is_one_of_the_commit(root: Path, three: list[dict[str, str]]) -> None:
+    other = make_version(root, "x")
+    commit(root, "x", time_s=1_700_000_009)
+    git(root, "tag", "-a", "-m", "a", "q1")
+    git(root, "tag", "-a", "-m", "b", "q2", "q1")
+    git(root, "tag", "-d", "q1")
+    git(root, "reset", "-q", "--hard", "HEAD~1")
+    collect(root)
+    assert kept(root, other) == ALL
+    assert kept(root, three[2]) == ALL
+
+
+@pytest.mark.usefixtures("three")
+def test_untracked_data_of_a_stash_stay(root: Path) -> None:
+    add_videos(root, {"Walk/new.avi": b"new"}, dataset="new")
+    git(root, "stash", "-q", "-u")
+    collect(root)
+    assert object_file(root, md5_of(b"new")).exists()
 
 
 def test_damaged_list_keeps_all(root: Path, three: list[dict[str, str]]) -> None:

@@ -11,7 +11,11 @@ from kinetrack.tracking.model import begin_served_model
 from kinetrack.tracking.run_data import list_run_data
 from kinetrack.tracking.store import experiment_id, open_store
 
-DATA = {"data.videos_md5": "a" * 32 + ".dir", "data.tensors_md5": "b" * 32 + ".dir"}
+DATA = {
+    "data.videos_md5": "a" * 32 + ".dir",
+    "data.split_md5": "d" * 32,
+    "data.tensors_md5": "b" * 32 + ".dir",
+}
 
 
 def make_run(client: Any, *, lock: str = "", **tags: str) -> Any:
@@ -52,7 +56,9 @@ def test_runs_with_the_same_data_share_one_lock(
     client = open_store()
     for _ in range(2):
         make_run(client, lock="same: 1", **DATA)
-    make_run(client, lock="other: 1", **{"data.tensors_md5": "c" * 32})
+    make_run(client, lock="other: 1", **{**DATA, "data.tensors_md5": "c" * 32})
+    for number in range(2):  # which say nothing of their data but in the lock
+        make_run(client, lock=f"older: {number}")
     read, real = [], run_data._read_lock
 
     def count(*arguments: Any) -> bytes:
@@ -61,8 +67,8 @@ def test_runs_with_the_same_data_share_one_lock(
 
     monkeypatch.setattr(run_data, "_read_lock", count)
     found = sorted(run.lock for run in list_run_data(with_locks=True))
-    assert found == [b"other: 1", b"same: 1", b"same: 1"]
-    assert len(read) == 2
+    assert found == [b"older: 0", b"older: 1", b"other: 1", b"same: 1", b"same: 1"]
+    assert len(read) == 4
 
 
 def test_server_that_is_down_is_told_in_one_line(

@@ -32,6 +32,7 @@ from kinetrack.versioning.erasing import (
     find_remembered_runs,
     search_versions,
 )
+from kinetrack.versioning.remotes import list_remotes
 from kinetrack.versioning.tracked import list_tracked
 from kinetrack.versioning.versions import Version, list_checkouts, list_versions
 
@@ -192,7 +193,8 @@ def _plan_steps(dataset: Dataset, clips: Sequence[str], traces: Traces) -> Itera
     """What erases everything, in an order in which nothing that is still needed goes."""
     quoted = " ".join(map(shlex.quote, clips))
     if traces.present:
-        again = f"kinetrack forget {quoted} --dataset {shlex.quote(dataset.name)} --yes"
+        # A clip may begin with a dash.
+        again = f"kinetrack forget --dataset {shlex.quote(dataset.name)} --yes -- {quoted}"
         yield Step("take them out of the present version", [again])
     yield from _steps_of_versions(dataset, traces)
     if traces.runs:
@@ -209,7 +211,7 @@ def _plan_steps(dataset: Dataset, clips: Sequence[str], traces: Traces) -> Itera
         if remote.commands:
             yield Step(f"erase bytes and models from the remote {remote.name}", remote.commands)
     yield from _steps_of_leftovers(dataset, traces)
-    yield _step_of_names(clips)
+    yield _step_of_names()
 
 
 def _steps_of_versions(dataset: Dataset, traces: Traces) -> Iterator[Step]:
@@ -220,7 +222,7 @@ def _steps_of_versions(dataset: Dataset, traces: Traces) -> Iterator[Step]:
             [
                 "dvc repro",
                 f"git add -u && git commit -m {message}",
-                "dvc push  # where there is a remote",
+                *(["dvc push"] if list_remotes(dataset.root) else []),
             ],
         )
     held = [one for one in traces.search.versions if one.kind == "tip"]
@@ -252,14 +254,12 @@ def _steps_of_leftovers(dataset: Dataset, traces: Traces) -> Iterator[Step]:
         )
 
 
-def _step_of_names(clips: Sequence[str]) -> Step:
-    lines = " ".join(shlex.quote(f"{clip.partition('/')[2]}==>removed") for clip in clips)
-    rewrite = f"git filter-repo --force --replace-text <(printf '%s\\n' {lines})"
+def _step_of_names() -> Step:
     return Step(
-        "only if the names must go too: they stand in the lists of older versions (of folders,"
-        " index.csv, split.json) and in reports/evaluate/predictions.csv; commits get other ids,"
-        " and runs do not find theirs any more",
-        [f"{rewrite}  # then git push --force, and new clones everywhere", "kinetrack gc --yes"],
+        "their names still stand in lists of older versions (of folders, index.csv, split.json), in"
+        " the cache and on remotes, and in reports/evaluate/predictions.csv in Git's history: where"
+        " a name tells of a person, begin a new repository with the present version",
+        [],
     )
 
 

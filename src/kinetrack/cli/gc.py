@@ -32,6 +32,7 @@ from kinetrack.versioning.holdings import holds
 from kinetrack.versioning.versions import (
     Kind,
     Version,
+    find_unknown,
     list_checkouts,
     list_versions,
     locked_outputs,
@@ -81,6 +82,9 @@ def collect_garbage(root: Path, options: GcOptions, *, yes: bool, as_json: bool)
     started_s = time.time()
     cache = cache_folder(root)
     require_own_cache(root, cache, consent=options.shared_cache)
+    if unknown := find_unknown(root):
+        place, problem, remedy = unknown
+        raise InputError(place, problem, remedy=remedy)
     with hold_dvc(root) if yes else nullcontext():
         runs = list_run_data(with_locks=True)
         needs = list(_find_needs(root, cache, options, runs))
@@ -143,6 +147,8 @@ def outputs_of_run(run: RunData) -> dict[str, str]:
     said = {place: run.tags.get(tag, "") for place, tag in zip(places, _TAGS, strict=True)}
     locked = locked_outputs(run.lock)
     # The lock of a training's start: its data is the run's, its model an earlier one.
+    if not all(said.values()):  # an older run may not say all
+        return {**locked, **{place: md5 for place, md5 in said.items() if md5}}
     if locked.get(tensors) == said[tensors]:
         data = {path: md5 for path, md5 in locked.items() if path.startswith(_DATA)}
         return {**data, **said}
@@ -168,7 +174,7 @@ def _refuse_damaged(versions: Sequence[Version], root: Path, cache: Path) -> Non
             raise InputError(name, "has a dvc.lock or .dvc file in disorder", found=version.problem)
         if version.problem:
             commit = version.origin.commit[:7]
-            sys.stderr.write(f"not spared: commit {commit} is in disorder: {version.problem}\n")
+            sys.stderr.write(f"not all spared of commit {commit}, in disorder: {version.problem}\n")
     for path, md5 in versions[0].outputs.items():
         is_unlisted = md5.endswith(".dir") and not object_path(cache, md5).is_file()
         if is_unlisted and (root / path).is_dir():
@@ -187,6 +193,7 @@ def _remove_leftovers(root: Path, *, yes: bool) -> list[str]:
 
 def _describe(plan: Plan, cache: Path, runs: Sequence[RunData]) -> Iterator[str]:
     yield f"cache: {cache}"
+    yield f"MLflow: {outage.place()}, {len(runs):,} trainings"
     yield "needed by:"
     for reason, objects in plan.spared.items():
         count = amount(objects)

@@ -63,7 +63,7 @@ def _read_runs(client: "MlflowClient", *, with_locks: bool) -> Iterator[RunData]
         if run.data.tags.get(KIND_TAG) == GROUP:
             continue
         data = tuple(run.data.tags.get(tag, "") for tag in _DATA_TAGS)
-        if with_locks and not locks.get(data):
+        if with_locks and not (all(data) and locks.get(data)):
             locks[data] = _read_lock(client, run)
         yield RunData(
             run_id=run.info.run_id,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import yaml
 
+from kinetrack.errors import InputError
 from kinetrack.params import Yaml12Loader
 
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
@@ -39,7 +40,9 @@ def list_commits(root: Path, *paths: str) -> list[Origin]:
 
     Those of branches whose result a merge threw away count too.
     """
-    everywhere = ("--full-history", "--branches", "--remotes", "--tags", "HEAD", "--", *paths)
+    # A branch without a commit yet is no revision.
+    head = ("HEAD",) if git(root, "rev-parse", "--verify", "--quiet", "HEAD") else ()
+    everywhere = ("--full-history", "--branches", "--remotes", "--tags", *head, "--", *paths)
     commits = [line.split() for line in git(root, "log", *PLAIN, "--format=%H %ct", *everywhere)]
     return [Origin(commit, 1000 * int(seconds)) for commit, seconds in commits]
 
@@ -59,9 +62,13 @@ def time_ms(root: Path, commit: str) -> int:
     return 1000 * int(git(root, "show", *PLAIN, "--format=%ct", commit)[0])
 
 
-def git(root: Path, *arguments: str) -> list[str]:
-    """Return the lines that Git prints; none where it has nothing to say."""
-    return _run(root, *arguments).decode("utf-8", "replace").splitlines()
+def git(root: Path, *arguments: str, stdin: str = "") -> list[str]:
+    """Return the lines that Git prints; none where there is no repository.
+
+    Raises:
+        InputError: there is one, and Git fails at it.
+    """
+    return _run(root, *arguments, stdin=stdin).decode("utf-8", "replace").splitlines()
 
 
 def git_names(root: Path, *arguments: str, stdin: str = "") -> list[str]:
@@ -71,14 +78,27 @@ def git_names(root: Path, *arguments: str, stdin: str = "") -> list[str]:
 
 
 def _run(root: Path, *arguments: str, stdin: str = "") -> bytes:
+    """What Git says; nothing where there is no repository, and what it fails at is told.
+
+    To take a failure for "no commits" would have `kinetrack gc` remove what they need.
+    """
+    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+        return b""
     command = ["git", "--no-optional-locks", *arguments]
     try:
         result = subprocess.run(
             command, cwd=root, input=stdin.encode(), capture_output=True, check=False
         )
-    except OSError:  # there is no Git
+    except OSError as error:
+        problem = "is a Git repository, but Git cannot be started"
+        raise InputError(root, problem, found=error.strerror, remedy="kinetrack doctor") from None
+    if result.returncode == 1 and "--quiet" in arguments:  # its way to say no
         return b""
-    return result.stdout if result.returncode == 0 else b""
+    if result.returncode != 0:
+        lines = result.stderr.decode("utf-8", "replace").strip().splitlines() or ["no reason"]
+        problem = "Git cannot tell its commits"
+        raise InputError(root, problem, found=lines[0][:200], remedy="kinetrack doctor")
+    return result.stdout
 
 
 def read_commits(

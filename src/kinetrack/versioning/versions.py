@@ -117,12 +117,15 @@ def locked_outputs(lock: bytes) -> dict[str, str]:
 
 def _list_tips(root: Path) -> dict[Origin, tuple[str, ...]]:
     """Names by the commit that they lead to; also what is checked out without a branch."""
-    fields = "%(objectname) %(*objectname) %(refname)"
     names: dict[str, list[str]] = {}
-    for line in git(root, "for-each-ref", f"--format={fields}", *_TIPS):
-        commit, of_tag, ref = line.split(" ", 2)
-        if not ref.endswith("/HEAD"):  # another name for one of the others
-            names.setdefault(of_tag or commit, []).append(ref.split("/", 2)[2])
+    refs = git(root, "for-each-ref", "--format=%(refname)", *_TIPS)
+    # A tag may be one of a tag; what leads to no commit, as a tag of a file may, is "missing".
+    wanted = "".join(f"{ref}^{{commit}}\n" for ref in refs)
+    commits = git(root, "cat-file", "--batch-check=%(objectname)", stdin=wanted) if refs else []
+    for ref, commit in zip(refs, commits, strict=True):
+        # .../HEAD is another name for one of the others.
+        if not ref.endswith("/HEAD") and not commit.endswith(" missing"):
+            names.setdefault(commit, []).append(ref.split("/", 2)[2])
     if not git(root, "symbolic-ref", "--quiet", "HEAD"):
         for commit in git(root, "rev-parse", "--verify", "--quiet", "HEAD"):
             names.setdefault(commit, []).append("HEAD")
@@ -143,8 +146,11 @@ def _list_stashes(root: Path) -> dict[Origin, tuple[str, ...]]:
     present = git(root, "for-each-ref", "--format=%(refname)", *_STASHES)
     found: dict[Origin, tuple[str, ...]] = {}
     for ref in (ref for ref in present if ref in _STASHES):
-        for commit in git(root, "log", "--walk-reflogs", *PLAIN, "--format=%H", ref, "--"):
-            found[Origin(commit, time_ms(root, commit))] = (_STASHES[ref],)
+        for line in git(root, "log", "--walk-reflogs", *PLAIN, "--format=%H %P", ref, "--"):
+            commit, _, *others = line.split()
+            # Of its parents, all but the first are its too: the index, and untracked files.
+            for one in (commit, *others):
+                found[Origin(one, time_ms(root, one))] = (_STASHES[ref],)
     return found
 
 
@@ -192,17 +198,49 @@ def _signature(contents: Mapping[str, bytes]) -> frozenset[tuple[str, bytes]]:
 
 
 def _read_recorded(contents: Mapping[str, bytes]) -> _Recorded:
+    """Read each file by itself: one in disorder takes nothing from the others."""
+    made: dict[str, str] = {}
+    added: dict[str, str] = {}
+    problems = []
     try:
         made = dict(_outputs_of_lock(contents.get(_LOCK, b""), contents.get(_PIPELINE, b"")))
-        added = {
-            path: md5
-            for name, content in contents.items()
-            if name.endswith(".dvc")
-            for path, md5 in _outputs(_parse(content), str(PurePosixPath(name).parent))
-        }
     except _DAMAGED as error:
-        return _Recorded({}, frozenset(), problem=" ".join(str(error).split())[:200])
-    return _Recorded(made | added, frozenset(added))
+        problems.append(_describe(_LOCK, error))
+    for name, content in contents.items():
+        if name.endswith(".dvc"):
+            try:
+                added |= dict(_outputs(_parse(content), str(PurePosixPath(name).parent)))
+            except _DAMAGED as error:
+                problems.append(_describe(name, error))
+    return _Recorded(made | added, frozenset(added), problem="; ".join(problems)[:200])
+
+
+def _describe(name: str, error: Exception) -> str:
+    return f"{name}: {' '.join(str(error).split())}"
+
+
+def find_unknown(root: Path) -> tuple[str, str, str] | None:
+    """Return what is beyond `list_versions` here: a place, what it is, and what a person can do.
+
+    None when all that this repository needs is listed.
+    """
+    if git(root, "rev-parse", "--is-shallow-repository") == ["true"]:
+        return str(root), "is a clone without its older commits", "git fetch --unshallow"
+    trees = git(root, "worktree", "list", "--porcelain")
+    others = [line.partition(" ")[2] for line in trees if line.startswith("worktree ")][1:]
+    if others:
+        return others[0], "is another worktree, whose data are not seen", "git worktree remove it"
+    show = ("log", "--all", "-m", "--full-history", "--name-only", "-z", "--relative", "--format=")
+    below = git_names(root, *show, "--", f":(glob)*/**/{_LOCK}")
+    here = git_names(root, "ls-files", "--others", "-z", "--", f":(glob)*/**/{_LOCK}")
+    for name in (*below, *here):
+        if not name.startswith((".dvc/", ".venv/")):
+            return (
+                name,
+                "is of another pipeline, whose data are not seen",
+                "dvc gc, with its options",
+            )
+    return None
 
 
 def _outputs_of_lock(lock: bytes, pipeline: bytes) -> Iterator[tuple[str, str]]:
