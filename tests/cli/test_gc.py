@@ -280,6 +280,14 @@ def add_a_pipeline(root: Path) -> None:
     (root / "ana/dvc.lock").write_text("stages: {}\n")
 
 
+def test_locks_of_runs_are_no_pipelines(root: Path, three: list[dict[str, str]]) -> None:
+    for name in ("mlruns/artifacts/1/artifacts", "models/mine@champion"):
+        (root / name).mkdir(parents=True)
+        (root / name / "dvc.lock").write_text("stages: {}\n")
+    collect(root)
+    assert kept(root, three[2]) == ALL
+
+
 def cut_the_history(root: Path) -> None:
     (root / ".git/shallow").write_text(git(root, "rev-parse", "HEAD") + "\n")
 

@@ -232,9 +232,12 @@ def find_unknown(root: Path) -> tuple[str, str, str] | None:
         return others[0], "is another worktree, whose data are not seen", "git worktree remove it"
     show = ("log", "--all", "-m", "--full-history", "--name-only", "-z", "--relative", "--format=")
     below = git_names(root, *show, "--", f":(glob)*/**/{_LOCK}")
-    here = git_names(root, "ls-files", "--others", "-z", "--", f":(glob)*/**/{_LOCK}")
+    here = git_names(
+        root, "ls-files", "--others", "--exclude-standard", "-z", "--", f":(glob)*/**/{_LOCK}"
+    )
     for name in (*below, *here):
-        if not name.startswith((".dvc/", ".venv/")):
+        # Copies of locks that tell of runs and models are no pipelines.
+        if not name.startswith((".dvc/", ".venv/", ".kinetrack/", "mlruns/", "models/")):
             return (
                 name,
                 "is of another pipeline, whose data are not seen",
