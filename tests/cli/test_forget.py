@@ -329,6 +329,19 @@ def test_model_without_its_list_is_judged_by_its_data(
     assert ask(root, capsys, "a")["models"] == [{"md5": "e" * 32, "is_sure": False}]
 
 
+def test_run_and_model_of_an_equal_data_set_stay(
+    root: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = add_videos(root, CLIPS)
+    assert add_videos(root, CLIPS, dataset="other") == videos
+    tags = {"data.videos_md5": videos, "data.tensors_md5": "f" * 32, "model_md5": "e" * 32}
+    store.runs.append(run("1" * 32, **tags))
+    store.runs.append(run("2" * 32, **tags)._replace(dataset="other"))
+    report = ask(root, capsys, "a")
+    assert report["runs"] == ["1" * 32]
+    assert "2" * 32 not in str(report["steps"])
+
+
 def test_bytes_that_another_clip_has_too_are_named_and_kept(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,8 +52,19 @@ def test_all_contents_that_a_clip_ever_had_are_found_with_their_versions(root: P
         md5_of(b"frames"): (f"{FRAMES}/Walk/a.zip",),
     }
     assert [one.origin.commit for one in found.versions] == [new, old]
-    assert {videos, frames} < found.folders
+    assert {(VIDEOS, videos), (FRAMES, frames)} < found.folders
     assert found.unlisted == []
+
+
+def test_equal_folder_of_another_data_set_is_not_this_one_s(root: Path) -> None:
+    md5 = add_videos(root, {"Walk/a.avi": b"same"})
+    assert add_videos(root, {"Walk/a.avi": b"same"}, dataset="other") == md5
+    commit(root, "both")
+    (root / "data/videos/mine.dvc").unlink()
+    commit(root, "the other alone", time_s=1_700_000_001)
+    found = search(root)
+    assert found.folders == {(VIDEOS, md5)}
+    assert len(found.versions) == 1  # not the workspace, not the last commit
 
 
 def test_content_that_another_clip_has_too_is_shared(root: Path) -> None:
@@ -106,12 +117,13 @@ def test_run_cache_of_what_was_made_of_a_folder_is_found(tmp_path: Path) -> None
         "ab/abcd/2": {"cmd": "train", "deps": [{"path": "x", "md5": "b" * 32}]},
         "cd/cdef/3": {"cmd": "sample", "outs": [{"path": "x", "md5": tainted}]},
         "cd/cdef/4": ["no entry"],
+        "cd/cdef/5": {"cmd": "sample", "outs": [{"path": "of others", "md5": tainted}]},
     }
     for name, entry in entries.items():
         path = tmp_path / "runs" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(yaml.safe_dump(entry))
-    found = find_remembered_runs(tmp_path, {tainted})
+    found = find_remembered_runs(tmp_path, {("x", tainted)})
     assert [path.relative_to(tmp_path / "runs").as_posix() for path in found] == [
         "ab/abcd/1",
         "cd/cdef/3",

@@ -23,6 +23,7 @@ from kinetrack.cli.gc import mlflow_address, mlflow_gc
 from kinetrack.errors import InputError, printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.tracking.run_data import RunData, list_run_data
+from kinetrack.versioning import remotes
 from kinetrack.versioning.cache import cache_folder
 from kinetrack.versioning.commits import git
 from kinetrack.versioning.erasing import (
@@ -32,7 +33,6 @@ from kinetrack.versioning.erasing import (
     find_remembered_runs,
     search_versions,
 )
-from kinetrack.versioning.remotes import list_remotes
 from kinetrack.versioning.tracked import list_tracked
 from kinetrack.versioning.versions import Version, list_checkouts, list_versions
 
@@ -139,8 +139,11 @@ def _find_traces(
     )
     runs = list_run_data()
     fingerprints = read_fingerprints(search.folders, cache, clips)
-    models = find_models(versions, runs, search, cache=cache, fingerprints=fingerprints)
-    touched = find_runs(runs, search, models)
+    name = dataset.name
+    models = find_models(
+        versions, runs, search, dataset=name, cache=cache, fingerprints=fingerprints
+    )
+    touched = find_runs(runs, search, models, dataset=name)
     videos = dataset.read_all(versions)
     other = [path for path in dataset.made if path not in versions[0].outputs]
     own = [one.md5 for one in search.holders if not one.shared_with]
@@ -153,7 +156,9 @@ def _find_traces(
         objects=find_objects(cache, own),
         weights=find_objects(cache, weights),
         remotes=_ask_remotes(root, [*own, *sorted(weights)]),
-        remembered=find_remembered_runs(cache, search.folders | {model.md5 for model in models}),
+        remembered=find_remembered_runs(
+            cache, search.folders | {("data/model", model.md5) for model in models}
+        ),
         models=models,
         runs=touched,
         model_versions=_find_model_versions(touched),
@@ -166,12 +171,10 @@ def _find_traces(
 
 
 def _ask_remotes(root: Path, md5s: Sequence[str]) -> list[RemoteCopies]:
-    from kinetrack.versioning.remotes import list_remotes, open_remote
-
     found = []
-    for remote in list_remotes(root):
+    for remote in remotes.list_remotes(root):
         try:
-            opened = open_remote(root, remote.name)
+            opened = remotes.open_remote(root, remote.name)
             there = sorted(opened.which_are_there(md5s))
         except InputError as error:
             found.append(RemoteCopies(remote.name, [], [], problem=str(error)))
@@ -222,7 +225,7 @@ def _steps_of_versions(dataset: Dataset, traces: Traces) -> Iterator[Step]:
             [
                 "dvc repro",
                 f"git add -u && git commit -m {message}",
-                *(["dvc push"] if list_remotes(dataset.root) else []),
+                *(["dvc push"] if remotes.list_remotes(dataset.root) else []),
             ],
         )
     held = [one for one in traces.search.versions if one.kind == "tip"]

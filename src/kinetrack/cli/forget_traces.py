@@ -27,14 +27,16 @@ class TrainedModel(NamedTuple):
     is_sure: bool
 
 
-def read_fingerprints(folders: Iterable[str], cache: Path, forgotten: Collection[str]) -> set[str]:
+def read_fingerprints(
+    folders: Iterable[tuple[str, str]], cache: Path, forgotten: Collection[str]
+) -> set[str]:
     """Read the sha256 of the frames that the clips have, or had, out of the indexes of folders.
 
     Args:
-        folders: MD5s of folders of frames or tensors.
+        folders: path and MD5 of folders of frames or tensors.
     """
     found = set()
-    for md5 in folders:
+    for _, md5 in folders:
         index = (read_listing(cache, md5) or {}).get(INDEX_NAME)
         for row in _read_index(cache, index, forgotten):
             found.add(row.get("frames_sha256", ""))
@@ -61,20 +63,25 @@ def find_models(
     runs: Sequence[RunData],
     search: Search,
     *,
+    dataset: str,
     cache: Path,
     fingerprints: Collection[str],
 ) -> list[TrainedModel]:
     """Find the models that were trained on one of these clips, in versions and in MLflow.
 
     Where a model's own list is not in the cache, the packed clips tell that it was trained with.
+    Models of other data sets stay, as bytes do that those have too.
     """
-    data: dict[str, set[str]] = {}
+    tensors = f"data/tensors/{dataset}"
+    data: dict[str, set[tuple[str, str]]] = {}
     for version in versions:
-        if _MODEL in version.outputs:
-            data.setdefault(version.outputs[_MODEL], set()).update(version.outputs.values())
+        packed = [path for path in version.outputs if path.startswith("data/tensors/")]
+        if _MODEL in version.outputs and (tensors in packed or not packed):
+            data.setdefault(version.outputs[_MODEL], set()).update(version.outputs.items())
     for run in runs:
-        if md5 := run.tags.get("model_md5"):
-            data.setdefault(md5, set()).add(run.tags.get("data.tensors_md5", ""))
+        md5 = run.tags.get("model_md5")
+        if md5 and run.dataset == dataset:
+            data.setdefault(md5, set()).add((tensors, run.tags.get("data.tensors_md5", "")))
     models = []
     for md5, others in data.items():
         trained_on = _read_trained_on(md5, cache)
@@ -99,16 +106,19 @@ def _read_trained_on(md5: str, cache: Path) -> set[str] | None:
 
 
 def find_runs(
-    runs: Sequence[RunData], search: Search, models: Collection[TrainedModel]
+    runs: Sequence[RunData], search: Search, models: Collection[TrainedModel], *, dataset: str
 ) -> list[RunData]:
-    """Find the runs whose data held one of the clips, or whose model was trained on one."""
+    """Find the data set's runs whose data held a clip, or whose model was trained on one."""
     trained = {model.md5 for model in models}
-    tags = ("data.videos_md5", "data.tensors_md5")
     return [
         run
         for run in runs
-        if any(run.tags.get(tag) in search.folders for tag in tags)
-        or run.tags.get("model_md5") in trained
+        if run.dataset == dataset
+        and (
+            (f"data/videos/{dataset}", run.tags.get("data.videos_md5")) in search.folders
+            or (f"data/tensors/{dataset}", run.tags.get("data.tensors_md5")) in search.folders
+            or run.tags.get("model_md5") in trained
+        )
     ]
 
 

@@ -30,8 +30,8 @@ class Search(NamedTuple):
     """What the versions hold of the wanted files."""
 
     holders: list[Holder]
-    folders: frozenset[str]
-    """MD5s of the folders that hold one of them."""
+    folders: frozenset[tuple[str, str]]
+    """Path and MD5 of the folders that hold one: another data set may have one of the same MD5."""
     versions: list[Version]
     """Those that have one of these folders, in the order of all versions."""
     unlisted: list[Version]
@@ -56,7 +56,7 @@ def search_versions(
         if md5.endswith(".dir")
     }
     wanted: dict[str, set[str]] = defaultdict(set)
-    holding: set[str] = set()
+    holding: set[tuple[str, str]] = set()
     unlisted: set[str] = set()
     for path, md5 in folders:
         files = read_listing(cache, md5)
@@ -65,7 +65,7 @@ def search_versions(
             continue
         for name in choose(path, md5, files):
             wanted[files[name]].add(f"{path}/{name}")
-            holding.add(md5)
+            holding.add((path, md5))
     shared = _find_shared(folders, cache, wanted, choose)
     return Search(
         holders=[
@@ -73,7 +73,7 @@ def search_versions(
             for md5, paths in sorted(wanted.items(), key=lambda item: min(item[1]))
         ],
         folders=frozenset(holding),
-        versions=[one for one in versions if holding & set(one.outputs.values())],
+        versions=[one for one in versions if holding & set(one.outputs.items())],
         unlisted=[one for one in versions if unlisted & set(one.outputs.values())],
     )
 
@@ -116,21 +116,25 @@ def _containing(commit: str, root: Path) -> list[str]:
     return git(root, "for-each-ref", f"--contains={commit}", "--format=%(refname:short)", *refs)
 
 
-def find_remembered_runs(cache: Path, folders: Collection[str]) -> list[Path]:
-    """Find the files of DVC's run cache that bring back what was made of one of these folders."""
+def find_remembered_runs(cache: Path, folders: Collection[tuple[str, str]]) -> list[Path]:
+    """Find the files of DVC's run cache that bring back what was made of one of these folders.
+
+    Args:
+        folders: path and MD5 of each.
+    """
     return [
         path
         for path in sorted((cache / "runs").glob("[0-9a-f][0-9a-f]/*/*"))
-        if path.is_file() and any(md5 in folders for md5 in _md5s_of(path))
+        if path.is_file() and any(folder in folders for folder in _folders_of(path))
     ]
 
 
-def _md5s_of(path: Path) -> Iterator[str]:
+def _folders_of(path: Path) -> Iterator[tuple[str, str]]:
     try:
         entry = yaml.load(path.read_bytes(), LockLoader)  # a safe loader
         for kind in ("deps", "outs"):
             for one in entry.get(kind) or ():
-                yield str(one.get("md5"))
+                yield str(one.get("path")), str(one.get("md5"))
     except (OSError, yaml.YAMLError, AttributeError, TypeError):
         return
 
