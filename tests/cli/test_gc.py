@@ -304,7 +304,7 @@ def move_the_objects(root: Path) -> None:
         (add_a_worktree, "is another worktree"),
         (add_a_pipeline, "is of another pipeline"),
         (cut_the_history, "is a clone without its older commits"),
-        (move_the_objects, "may be the cache of other projects"),
+        (move_the_objects, r"shared files/md5: may be .* --shared-cache .*shared files/md5"),
     ],
 )
 @pytest.mark.usefixtures("three")

@@ -32,11 +32,11 @@ from kinetrack.versioning.holdings import holds
 from kinetrack.versioning.versions import (
     Kind,
     Version,
-    find_unknown,
     list_checkouts,
     list_versions,
     locked_outputs,
     read_version,
+    require_all_seen,
 )
 
 _REASONS: dict[Kind, str] = {
@@ -82,9 +82,7 @@ def collect_garbage(root: Path, options: GcOptions, *, yes: bool, as_json: bool)
     started_s = time.time()
     cache = cache_folder(root)
     require_own_cache(root, cache, consent=options.shared_cache)
-    if unknown := find_unknown(root):
-        place, problem, remedy = unknown
-        raise InputError(place, problem, remedy=remedy)
+    require_all_seen(root)
     with hold_dvc(root) if yes else nullcontext():
         runs = list_run_data(with_locks=True)
         needs = list(_find_needs(root, cache, options, runs))

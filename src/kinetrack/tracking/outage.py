@@ -2,9 +2,16 @@
 
 import re
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.store import named_tracking_uri, tracking_uri
+from kinetrack.tracking.store import named_tracking_uri, open_store, quiet, tracking_uri
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+T = TypeVar("T")
 
 _LONGEST_REASON = 200
 
@@ -26,6 +33,22 @@ class Outage:
         if self._is_on:
             sys.stderr.write(f"MLflow at {address()} answers again: nothing is lost\n")
         self._is_on = False
+
+
+def ask_store(question: Callable[["MlflowClient"], T], *, about: str) -> T:
+    """Return what a question to the store gives; whatever the store raises is told in one line.
+
+    Raises:
+        InputError: the store cannot be used, or does not answer.
+    """
+    try:
+        with quiet():
+            return question(open_store())
+    except InputError:
+        raise
+    except Exception as error:  # of a store, of its files, of the network
+        problem = f"cannot be had from MLflow at {address()}"
+        raise InputError(about, problem, found=reason(error)) from error
 
 
 def report(error: Exception) -> None:

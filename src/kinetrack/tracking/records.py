@@ -2,14 +2,14 @@
 
 import re
 import tempfile
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kinetrack.errors import InputError
 from kinetrack.tracking import outage
+from kinetrack.tracking.outage import ask_store
 from kinetrack.tracking.paging import all_runs
-from kinetrack.tracking.store import find_if_any, open_store, quiet
+from kinetrack.tracking.store import find_if_any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,7 +43,7 @@ def find_record(name_or_id: str) -> RunRecord:
     Raises:
         InputError: there is none, or more than one; the store does not answer.
     """
-    found = _ask(lambda client: _find(client, name_or_id), about=name_or_id)
+    found = ask_store(lambda client: _find(client, name_or_id), about=name_or_id)
     if not found:
         remedy = f"`kinetrack runs` lists them; give {_SHORTEST_ID} or more digits of an id"
         raise InputError(name_or_id, f"no such run in MLflow at {outage.address()}", remedy=remedy)
@@ -66,7 +66,7 @@ def find_latest_of_model(weights_sha256: str) -> RunRecord | None:
         InputError: the store does not answer.
     """
     wanted = f"tags.model_sha256 = '{weights_sha256}' AND attributes.status = 'FINISHED'"
-    found = _ask(lambda client: list(all_runs(client, wanted)), about="the runs of a model")
+    found = ask_store(lambda client: list(all_runs(client, wanted)), about="the runs of a model")
     newest = max(found, key=lambda run: run.info.start_time, default=None)
     return _to_record(newest) if newest else None
 
@@ -86,7 +86,7 @@ def read_artifact(record: RunRecord, path: str) -> bytes | None:
         with tempfile.TemporaryDirectory() as scratch:
             return Path(client.download_artifacts(record.run_id, path, scratch)).read_bytes()
 
-    return _ask(read, about=f"{path} of run {record.run_id}")
+    return ask_store(read, about=f"{path} of run {record.run_id}")
 
 
 def set_tags(run_id: str, tags: dict[str, str]) -> None:
@@ -98,19 +98,7 @@ def set_tags(run_id: str, tags: dict[str, str]) -> None:
     from mlflow.entities import RunTag
 
     listed = [RunTag(name, value) for name, value in tags.items()]
-    _ask(lambda client: client.log_batch(run_id, tags=listed), about=f"run {run_id}")
-
-
-def _ask(question: Callable[["MlflowClient"], T], *, about: str) -> T:
-    """Ask the store; whatever it raises is told in one line."""
-    try:
-        with quiet():
-            return question(open_store())
-    except InputError:
-        raise
-    except Exception as error:  # of a store, of its files, of the network
-        problem = f"cannot be had from MLflow at {outage.address()}"
-        raise InputError(about, problem, found=outage.reason(error)) from error
+    ask_store(lambda client: client.log_batch(run_id, tags=listed), about=f"run {run_id}")
 
 
 def _find(client: "MlflowClient", name_or_id: str) -> "list[Run]":

@@ -2,15 +2,15 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kinetrack.errors import InputError, printable
-from kinetrack.tracking import outage
 from kinetrack.tracking.model import find_served_model
+from kinetrack.tracking.outage import ask_store
 from kinetrack.tracking.paging import all_pages
-from kinetrack.tracking.store import find_if_any, local_database, open_store, quiet
+from kinetrack.tracking.store import find_if_any, local_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,7 +90,7 @@ def list_model_versions() -> list[ModelVersion]:
     database = local_database()
     if database and not database.exists():  # asking would make it
         return []
-    return _ask(_list, about="the registered models")
+    return ask_store(_list, about="the registered models")
 
 
 def find_model_version(name: str, alias_or_number: str | int) -> ModelVersion:
@@ -155,7 +155,7 @@ def register_model(
         _tell_logged_model(client, logged.model_id, known)
         return known
 
-    return _ask(register, about=f"model {name}")
+    return ask_store(register, about=f"model {name}")
 
 
 def set_alias(version: ModelVersion, alias: str) -> None:
@@ -168,7 +168,7 @@ def set_alias(version: ModelVersion, alias: str) -> None:
     def give(client: "MlflowClient") -> None:
         client.set_registered_model_alias(version.name, alias, str(version.version))
 
-    _ask(give, about=f"alias {alias} of {version}")
+    ask_store(give, about=f"alias {alias} of {version}")
 
 
 def look_for_files(versions: Sequence[ModelVersion]) -> list[bool | None]:
@@ -181,19 +181,7 @@ def look_for_files(versions: Sequence[ModelVersion]) -> list[bool | None]:
         InputError: the store cannot be used.
     """
     about = "the files of the registered models"
-    return _ask(lambda client: [_look(client, one.model_id) for one in versions], about=about)
-
-
-def _ask(question: Callable[["MlflowClient"], T], *, about: str) -> T:
-    """Ask the store; whatever it raises is told in one line."""
-    try:
-        with quiet():
-            return question(open_store())
-    except InputError:
-        raise
-    except Exception as error:  # of a store, of its files, of the network
-        problem = f"cannot be had from, or given to, MLflow at {outage.address()}"
-        raise InputError(about, problem, found=outage.reason(error)) from error
+    return ask_store(lambda client: [_look(client, one.model_id) for one in versions], about=about)
 
 
 def _list(client: "MlflowClient") -> list[ModelVersion]:

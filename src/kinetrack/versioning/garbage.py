@@ -187,7 +187,9 @@ def require_own_cache(root: Path, cache: Path, *, consent: Path | None) -> None:
         InputError: it lies outside of the project or is set up as a shared one, and `consent` is
             not its path.
     """
-    home = (cache / "files/md5").resolve().parents[1]  # where the objects really are
+    home, objects = cache.resolve(), (cache / "files/md5").resolve()
+    if not objects.is_relative_to(home):  # a link below the cache leads to another place
+        home = objects
     if consent is not None and consent.resolve() == home:
         return
     is_inside = home.is_relative_to((root / ".dvc").resolve())

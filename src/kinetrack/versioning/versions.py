@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -9,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import yaml
 
+from kinetrack.errors import InputError
 from kinetrack.versioning.commits import (
     PLAIN,
     LockLoader,
@@ -219,31 +221,28 @@ def _describe(name: str, error: Exception) -> str:
     return f"{name}: {' '.join(str(error).split())}"
 
 
-def find_unknown(root: Path) -> tuple[str, str, str] | None:
-    """Return what is beyond `list_versions` here: a place, what it is, and what a person can do.
+def require_all_seen(root: Path) -> None:
+    """Refuse a repository that needs more than `list_versions` lists.
 
-    None when all that this repository needs is listed.
+    Raises:
+        InputError: a shallow clone, another worktree, or a pipeline in a subfolder.
     """
     if git(root, "rev-parse", "--is-shallow-repository") == ["true"]:
-        return str(root), "is a clone without its older commits", "git fetch --unshallow"
+        remedy = "git fetch --unshallow"
+        raise InputError(root, "is a clone without its older commits", remedy=remedy)
     trees = git(root, "worktree", "list", "--porcelain")
     others = [line.partition(" ")[2] for line in trees if line.startswith("worktree ")][1:]
     if others:
-        return others[0], "is another worktree, whose data are not seen", "git worktree remove it"
+        remedy = f"git worktree remove {shlex.quote(others[0])}"
+        raise InputError(others[0], "is another worktree, whose data are not seen", remedy=remedy)
+    lock = f":(glob)*/**/{_LOCK}"
     show = ("log", "--all", "-m", "--full-history", "--name-only", "-z", "--relative", "--format=")
-    below = git_names(root, *show, "--", f":(glob)*/**/{_LOCK}")
-    here = git_names(
-        root, "ls-files", "--others", "--exclude-standard", "-z", "--", f":(glob)*/**/{_LOCK}"
-    )
-    for name in (*below, *here):
+    here = ("ls-files", "--others", "--exclude-standard", "-z")
+    for name in (*git_names(root, *show, "--", lock), *git_names(root, *here, "--", lock)):
         # Copies of locks that tell of runs and models are no pipelines.
         if not name.startswith((".dvc/", ".venv/", ".kinetrack/", "mlruns/", "models/")):
-            return (
-                name,
-                "is of another pipeline, whose data are not seen",
-                "dvc gc, with its options",
-            )
-    return None
+            remedy = "dvc gc sees it, but no runs of MLflow"
+            raise InputError(name, "is of another pipeline, whose data are not seen", remedy=remedy)
 
 
 def _outputs_of_lock(lock: bytes, pipeline: bytes) -> Iterator[tuple[str, str]]:
