@@ -1,7 +1,6 @@
 """The worked example of docs/sharing.md, run as it stands: two people, a remote, a server."""
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from kinetrack.data.motion import write_motion_clips
-from kinetrack.tracking import ui
+from kinetrack.tracking.store import prepare_database
 
+from mlflow_servers import Server
 from project import ROOT, environment, make_project
 
 pytestmark = pytest.mark.slow
@@ -24,17 +24,12 @@ PARAMS = {"split": {"train_groups": 6, "val_groups": 2}, "train": {"epochs": 2}}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("server")
-    stores = {
-        "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{folder}/mlflow.db",
-        "MLFLOW_ARTIFACTS_DESTINATION": str(folder / "artifacts"),
-    }
-    port = ui._any_free_port()
-    process = ui._start_server(port, {**os.environ, **stores})
+    prepare_database(folder / "empty.db")
+    server = Server(folder, folder / "empty.db")
     try:
-        assert ui._wait_for(process, port)
-        yield f"http://{ui.HOST}:{port}"
+        yield server.address
     finally:
-        ui._end_server(process)
+        server.end()
 
 
 class Team:

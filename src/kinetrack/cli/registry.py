@@ -14,7 +14,7 @@ from kinetrack.errors import InputError, printable
 from kinetrack.files import write_alone
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_card, read_trained_on
 from kinetrack.tracking.fetching import fetch_model
-from kinetrack.tracking.records import RunRecord, find_latest_of_model, find_record
+from kinetrack.tracking.records import RunRecord, find_latest_of_model, find_record, refuse_run
 from kinetrack.tracking.registry import (
     ModelVersion,
     list_model_versions,
@@ -125,19 +125,19 @@ def _find_present(root: Path) -> RunRecord:
 def _require_promotable(record: RunRecord, metric: str) -> None:
     """Check what can be seen without its files."""
     if record.tags.get("kind") == "group":
-        raise _refuse(record, "is a group of runs", remedy="name one of them")
+        raise refuse_run(record, "is a group of runs", remedy="name one of them")
     if record.status != "FINISHED" or "model_sha256" not in record.tags:
         found = f"status {record.status.lower()}"
-        raise _refuse(record, "has no finished model", found, "a finished training")
+        raise refuse_run(record, "has no finished model", found, "a finished training")
     results = {name for name in record.metrics if name.startswith("test/")}
     known = sorted(results - {"test/num_clips"})
     if not known:
         remedy = "bring its model back (its commit, or dvc exp apply), then dvc repro evaluate"
-        raise _refuse(record, "was not evaluated: it has no test result", remedy=remedy)
+        raise refuse_run(record, "was not evaluated: it has no test result", remedy=remedy)
     if metric not in known:
-        raise _refuse(record, f"has no metric {metric}", None, f"one of {', '.join(known)}")
+        raise refuse_run(record, f"has no metric {metric}", None, f"one of {', '.join(known)}")
     if not math.isfinite(record.metrics[metric]):
-        raise _refuse(record, f"its {metric} is no number", record.metrics[metric])
+        raise refuse_run(record, f"its {metric} is no number", record.metrics[metric])
 
 
 def _read_candidate(record: RunRecord, root: Path) -> _Candidate:
@@ -151,7 +151,7 @@ def _read_candidate(record: RunRecord, root: Path) -> _Candidate:
     recorded = record.tags["model_sha256"]
     if card.weights_sha256 != recorded:
         problem = "its model in MLflow is not the one that it made"
-        raise _refuse(record, problem, f"sha256 {card.weights_sha256}", f"sha256 {recorded}")
+        raise refuse_run(record, problem, f"sha256 {card.weights_sha256}", f"sha256 {recorded}")
     return _Candidate(record, card, size, read_score(record, root=root))
 
 
@@ -160,7 +160,7 @@ def _require_same_labels(candidate: _Candidate, versions: Sequence[ModelVersion]
     known = [(one, labels) for one in versions if (labels := read_labels(one.tags)) is not None]
     if known and known[-1][1] != candidate.card.labels:
         version, labels = known[-1]
-        raise _refuse(
+        raise refuse_run(
             candidate.record,
             f"tells other classes apart than {version}",
             _name_some(candidate.card.labels, most=5),
@@ -179,16 +179,16 @@ def _require_better(
     force = f"--force makes it {alias} all the same"
     if other is None or metric not in other.metrics:
         problem = f"cannot be compared: {present}, which is {alias}, has no recorded {metric}"
-        raise _refuse(candidate.record, problem, new.describe(metric), remedy=force)
+        raise refuse_run(candidate.record, problem, new.describe(metric), remedy=force)
     figures = (new.describe(metric), f"more than {other.describe(metric)}")
     if not are_same_clips(new, candidate.record.tags, other, present.tags):
         problem = f"cannot be compared: it was tested on other clips than {present}, now {alias}"
         remedy = f"train and evaluate both on one split; {force}"
-        raise _refuse(candidate.record, problem, *figures, remedy=remedy)
+        raise refuse_run(candidate.record, problem, *figures, remedy=remedy)
     if not _is_better(new.metrics[metric], other.metrics[metric], metric):
         expected = figures[1].replace("more", "less", 1) if _is_cost(metric) else figures[1]
         problem = f"is not better than {present}, which is {alias}"
-        raise _refuse(candidate.record, problem, figures[0], expected, remedy=force)
+        raise refuse_run(candidate.record, problem, figures[0], expected, remedy=force)
 
 
 def _is_cost(metric: str) -> bool:
@@ -238,15 +238,3 @@ def inert(text: str) -> str:
 def _name_some(labels: Sequence[str], *, most: int) -> str:
     more = [f"... ({len(labels)})"] if len(labels) > most else []
     return ", ".join([*labels[:most], *more])
-
-
-def _refuse(
-    record: RunRecord,
-    problem: str,
-    found: object = None,
-    expected: object = None,
-    *,
-    remedy: str = "",
-) -> InputError:
-    name = f"run {record.name} ({record.run_id})"
-    return InputError(name, problem, found=found, expected=expected, remedy=remedy)

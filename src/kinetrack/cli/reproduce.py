@@ -18,7 +18,7 @@ from kinetrack.cli.repetition import Outcome, Verdict, judge, print_figures, rea
 from kinetrack.errors import InputError, printable
 from kinetrack.files import atomic_file, copy_file
 from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, Yaml12Loader
-from kinetrack.tracking.records import RunRecord, find_record, read_artifact, set_tags
+from kinetrack.tracking.records import RunRecord, find_record, read_artifact, refuse_run, set_tags
 from kinetrack.versioning.checkout import bring_folder, clone_at, rebuild_tensors, run_stage
 from kinetrack.versioning.lock import folder_md5
 from kinetrack.versioning.workspace import apply_changes
@@ -65,13 +65,17 @@ def _require_repeatable(record: RunRecord) -> None:
     """Check that a run says what it takes to repeat it."""
     tags = record.tags
     if tags.get("kind") == "group":
-        raise _refuse(record, "is a group of runs", remedy="name one of them")
+        raise refuse_run(record, "is a group of runs", remedy="name one of them")
     if record.status != "FINISHED" or "model_sha256" not in tags:
-        raise _refuse(record, "has no result to compare with", record.status, "a finished training")
+        raise refuse_run(
+            record, "has no result to compare with", record.status, "a finished training"
+        )
     if tags.get("git.commit", "unknown") == "unknown":
-        raise _refuse(record, "does not say which commit made it")
+        raise refuse_run(record, "does not say which commit made it")
     if "data.tensors_md5" not in tags:
-        raise _refuse(record, "does not say which data it was trained on: it was started by hand")
+        raise refuse_run(
+            record, "does not say which data it was trained on: it was started by hand"
+        )
 
 
 def _make_checkout(record: RunRecord, *, root: Path, target: Path) -> Path:
@@ -95,7 +99,7 @@ def _read_changes(record: RunRecord) -> bytes:
     found = hashlib.sha256(patch).hexdigest() if patch else None
     if found != expected:
         problem = f"its {_CHANGES} is not the recorded one"
-        raise _refuse(record, problem, f"sha256 {found}", f"sha256 {expected}")
+        raise refuse_run(record, problem, f"sha256 {found}", f"sha256 {expected}")
     if not patch and record.tags.get("git.dirty") == "true":
         line = "the run had uncommitted changes that nothing kept; the code of its commit is used"
         sys.stderr.write(f"reproduce: {line}\n")
@@ -120,7 +124,7 @@ def _check_params(record: RunRecord, path: Path) -> None:
     for key, value in sorted(record.params.items()):
         if values.get(key) != value:
             problem = f"kept no {path.name}, and that of its commit has another {key}"
-            raise _refuse(record, problem, values.get(key), value)
+            raise refuse_run(record, problem, values.get(key), value)
 
 
 def _read_params(path: Path) -> dict[str, Any]:
@@ -175,10 +179,10 @@ def _bring_data(record: RunRecord, checkout: Path) -> None:
         return
     print(f"reproduce: {path} cannot be had, and is packed again", flush=True)
     if not rebuild_tensors(dataset, checkout=checkout):
-        raise _refuse(record, f"its data {path} cannot be made again", remedy=_SEE_ABOVE)
+        raise refuse_run(record, f"its data {path} cannot be made again", remedy=_SEE_ABOVE)
     found = folder_md5(checkout / path)
     if found != md5:
-        raise _refuse(record, f"was trained on other data: {path} differs", found, md5)
+        raise refuse_run(record, f"was trained on other data: {path} differs", found, md5)
 
 
 def _repeat(record: RunRecord, checkout: Path) -> Outcome:
@@ -187,7 +191,7 @@ def _repeat(record: RunRecord, checkout: Path) -> Outcome:
     has_test = any(name.startswith("test/") for name in record.metrics)
     for stage in ("train", "evaluate") if has_test else ("train",):
         if run_stage(stage, checkout=checkout, variables=variables) != 0:
-            raise _refuse(record, f"its stage {stage} fails here", remedy=_SEE_ABOVE)
+            raise refuse_run(record, f"its stage {stage} fails here", remedy=_SEE_ABOVE)
     card = json.loads((checkout / "data/model/model.json").read_text(encoding="utf-8"))
     figures = read_figures(record, checkout)
     print_figures(figures)
@@ -245,15 +249,3 @@ def _told_where(target: Path) -> Iterator[None]:
         left = f"what was made so far lies in {target}; to remove it: {remove}"
         sys.stderr.write(printable(f"reproduce: {left}") + "\n")
         raise
-
-
-def _refuse(
-    record: RunRecord,
-    problem: str,
-    found: object = None,
-    expected: object = None,
-    *,
-    remedy: str = "",
-) -> InputError:
-    name = f"run {record.name} ({record.run_id})"
-    return InputError(name, problem, found=found, expected=expected, remedy=remedy)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
-from kinetrack.tracking.records import RunRecord, read_artifact
+from kinetrack.tracking.records import RunRecord, read_artifact, refuse_run
 from kinetrack.using.intervals import group_interval
 from kinetrack.versioning.cache import cache_folder, folder_listing, object_path
 
@@ -166,5 +166,4 @@ def _find_index(tensors_md5: str, root: Path) -> Path | None:
 def _refuse(
     record: RunRecord, problem: str, found: object = None, expected: object = None
 ) -> InputError:
-    name = f"run {record.name} ({record.run_id})"
-    return InputError(name, problem, found=found, expected=expected, remedy=_REMEDY)
+    return refuse_run(record, problem, found, expected, remedy=_REMEDY)

@@ -33,6 +33,19 @@ class RunRecord(NamedTuple):
     metrics: dict[str, float]
 
 
+def refuse_run(
+    record: RunRecord,
+    problem: str,
+    found: object = None,
+    expected: object = None,
+    *,
+    remedy: str = "",
+) -> InputError:
+    """Return what to raise about a run, by its name and id."""
+    name = f"run {record.name} ({record.run_id})"
+    return InputError(name, problem, found=found, expected=expected, remedy=remedy)
+
+
 def find_record(name_or_id: str) -> RunRecord:
     """Find the one run that has this id, an id that begins so (6 digits or more), or this name.
 
