@@ -15,7 +15,10 @@ def write(root, name, text):
 def test_dvc_files_come_before_the_stages_of_the_lock(tmp_path):
     write(tmp_path, "data/videos/b.dvc", f"outs:\n- {OUT}  path: b\n")
     write(tmp_path, "data/videos/a.dvc", f"outs:\n- md5: {MD5}.dir\n  hash: md5\n  path: a\n")
-    write(tmp_path, ".venv/lib/c.dvc", f"outs:\n- {OUT}  path: c\n")
+    write(tmp_path, ".hidden/d.dvc", f"outs:\n- {OUT}  path: d\n")
+    for folder in (".dvc/tmp/exps/1", ".git", ".kinetrack", "my venv"):
+        write(tmp_path, f"{folder}/lib/c.dvc", f"outs:\n- {OUT}  path: c\n")
+    write(tmp_path, "my venv/pyvenv.cfg", "home = /usr/bin\n")
     write(
         tmp_path,
         "dvc.lock",
@@ -23,6 +26,7 @@ def test_dvc_files_come_before_the_stages_of_the_lock(tmp_path):
         f"      hash: md5\n      md5: {MD5}.dir\n",
     )
     assert list_tracked(tmp_path) == [
+        Tracked(".hidden/d", MD5, ".hidden/d.dvc", is_stage=False),
         Tracked("data/videos/a", f"{MD5}.dir", "data/videos/a.dvc", is_stage=False),
         Tracked("data/videos/b", MD5, "data/videos/b.dvc", is_stage=False),
         Tracked("out", f"{MD5}.dir", "make", is_stage=True),
@@ -55,6 +59,7 @@ def test_what_dvc_yaml_keeps_out_of_the_cache_is_known(tmp_path, declared, is_ca
         (f"{OUT}  path: ../..", "outside"),
         (f"md5: {MD5}\n  path: a", "MD5 of DVC 2"),
         ("etag: abc\n  path: a", "recorded by etag"),
+        (f"hash: md5\n  path: a\n  files:\n  - relpath: x\n    md5: {MD5}", "recorded by files"),
         ("md5: ../../../etc/passwd\n  hash: md5\n  path: a", "recorded by md5, not by a whole MD5"),
         ("path: a", "recorded by nothing"),
     ],

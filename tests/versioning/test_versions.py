@@ -13,6 +13,7 @@ from kinetrack.versioning.versions import (
     read_version,
 )
 
+from tracked_files import md5_of
 from versions_made import add_videos, commit, git, make_experiment, record, start
 
 A, B, C = ("a" * 32 + ".dir", "b" * 32 + ".dir", "c" * 32 + ".dir")
@@ -166,6 +167,53 @@ def test_experiment_that_waits_in_the_queue_counts(root: Path) -> None:
         ("dvc queue",),
         {"data/videos/mine": md5},
     )
+
+
+def test_what_git_add_alone_has_counts(root: Path) -> None:
+    md5 = add_videos(root, {"Walk/a.avi": b"a"})
+    record(root, "train", {"data/model": A})
+    git(root, "add", "data/videos/mine.dvc", "dvc.lock")
+    assert [one.kind for one in list_versions(root)] == ["workspace"]
+    (root / "data/videos/mine.dvc").unlink()
+    record(root, "train", {"data/model": B})
+    (only,) = of_commits(root)
+    assert (only.kind, only.names) == ("stash", ("git add",))
+    assert only.outputs == {"data/videos/mine": md5, "data/model": A}
+    assert only.inputs == {"data/videos/mine"}
+
+
+def test_what_git_add_has_of_an_older_commit_counts(root: Path) -> None:
+    for number, md5 in enumerate((A, B)):
+        record(root, "train", {"data/model": md5})
+        commit(root, md5[:1], time_s=1_700_000_000 + number)
+    git(root, "checkout", "HEAD~1", "--", "dvc.lock")
+    record(root, "train", {"data/model": B})
+    assert [one.kind for one in list_versions(root)] == ["workspace", "tip", "commit", "stash"]
+
+
+def test_output_whose_path_is_a_variable_takes_no_other_with_it(root: Path) -> None:
+    (root / "dvc.yaml").write_text(
+        "stages:\n  train:\n    cmd: train\n"
+        "    outs: ['${folder}', data/model, '${x}/${y}']\n"
+        "    plots: [{'${x}': {cache: false}}, {'reports/${y}': {cache: false}}]\n"
+    )
+    record(root, "train", {"data/model": A, "logs": B, "a/b": C, "reports/x/y": "d" * 32})
+    commit(root, "one")
+    outputs = {"data/model": A, "logs": B, "a/b": C}
+    assert [one.outputs for one in list_versions(root)] == [outputs] * 2
+
+
+def test_folder_that_is_recorded_by_its_files_has_its_md5(root: Path) -> None:
+    md5 = add_videos(root, {"Walk/a.avi": b"a", "Run/b.avi": b"b"})
+    files = "".join(
+        f"  - relpath: {name}\n    md5: {md5_of(content)}\n    version_id: '1'\n"
+        for name, content in {"Run/b.avi": b"b", "Walk/a.avi": b"a"}.items()
+    )
+    (root / "data/videos/mine.dvc").write_text(
+        f"outs:\n- hash: md5\n  path: mine\n  files:\n{files}"
+    )
+    commit(root, "one")
+    assert [one.outputs for one in list_versions(root)] == [{"data/videos/mine": md5}] * 2
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def describe_version(version: Version, *, root: Path) -> str:
     if version.kind == "experiment":
         return f"{short} (DVC's experiment {version.origin.experiment})"
     if version.kind == "stash":
-        return f"{short} ({', '.join(version.names)})"
+        return f"{short} ({', '.join(version.names)})" if short else "what git add has set aside"
     names = _containing(version.origin.commit, root)
     return f"{short} ({', '.join(names)})" if names else short
 

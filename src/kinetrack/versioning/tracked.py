@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,14 @@ import yaml
 
 from kinetrack.errors import InputError
 from kinetrack.params import Yaml12Loader
+from kinetrack.versioning.lock import content_md5
 
 _PIPELINE = "dvc.yaml"
 _LOCK = "dvc.lock"
 _VARIABLE = re.compile(r"\$\{[^}]*\}")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+# Where no person keeps data; also left out are environments of Python.
+_NOT_DATA = (".git", ".dvc", ".kinetrack")
 
 
 class Tracked(NamedTuple):
@@ -63,10 +67,10 @@ def _from_dvc_files(root: Path) -> Iterator[Tracked]:
 
 
 def _find_dvc_files(root: Path) -> list[Path]:
-    """All of them but those in hidden folders, as environments and DVC's own."""
     found: list[Path] = []
     for parent, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        is_environment = "pyvenv.cfg" in files
+        folders[:] = [name for name in folders if name not in _NOT_DATA and not is_environment]
         names = (name for name in files if name.endswith(".dvc"))
         found += (path for name in names if (path := Path(parent, name)).is_file())
     return sorted(found)
@@ -78,15 +82,12 @@ def _from_lock(root: Path) -> Iterator[Tracked]:
         return
     declared = _stages(root / _PIPELINE) if (root / _PIPELINE).exists() else {}
     for name, stage in _stages(file).items():
-        # A stage of many, `name@key`, is declared once.
-        declaration = declared.get(str(name).partition("@")[0], {})
-        declaration = declaration.get("do", declaration)
+        declaration = find_declaration(str(name), declared)
         folder = root / str(declaration.get("wdir", "."))
-        uncached = list(_uncached(declaration))
         for out in _entries(stage, "outs", file):
-            kept_out = any(pattern.fullmatch(out["path"]) for pattern in uncached)
+            is_cached = not is_uncached(out["path"], declaration)
             yield _to_tracked(
-                {"cache": not kept_out, **out}, folder, root=root, owner=str(name), is_stage=True
+                {"cache": is_cached, **out}, folder, root=root, owner=str(name), is_stage=True
             )
 
 
@@ -98,13 +99,56 @@ def _stages(file: Path) -> dict[str, dict[str, Any]]:
     return stages
 
 
-def _uncached(declaration: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
-    """Paths of the outputs with `cache: false`, which only dvc.yaml tells; variables match all."""
+def find_declaration(stage: str, declared: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the stages of `dvc.yaml` say of one of `dvc.lock`: `name@key` is declared once."""
+    declaration = declared.get(stage.partition("@")[0]) or {}
+    return declaration.get("do", declaration)  # type: ignore[no-any-return]
+
+
+def is_uncached(path: str, declaration: Mapping[str, Any]) -> bool:
+    """Whether an output is declared with `cache: false`, which `dvc.lock` does not tell.
+
+    Variables match everything. So of several declarations the one with most letters of the path
+    counts, and of two of them the one that has it cached: to miss an object would lose it.
+
+    Args:
+        path: as the lock has it.
+        declaration: of its stage in `dvc.yaml`.
+    """
+    matching = [
+        (len(_VARIABLE.sub("", declared)), is_cached)
+        for declared, is_cached in _declared_outputs(declaration)
+        if _pattern(declared).fullmatch(os.path.normpath(path))
+    ]
+    return bool(matching) and not max(matching)[1]
+
+
+def _declared_outputs(declaration: Mapping[str, Any]) -> Iterator[tuple[str, bool]]:
+    """Path, and whether it is cached, of each output."""
     for kind in ("outs", "metrics", "plots"):
         for entry in declaration.get(kind) or ():
-            for path, options in entry.items() if isinstance(entry, dict) else ():
-                if isinstance(options, dict) and options.get("cache") is False:
-                    yield re.compile(".+".join(map(re.escape, _VARIABLE.split(path))))
+            for path, options in (entry if isinstance(entry, dict) else {str(entry): {}}).items():
+                is_cached = not isinstance(options, dict) or options.get("cache") is not False
+                yield os.path.normpath(str(path)), is_cached
+
+
+@lru_cache
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(".+".join(map(re.escape, _VARIABLE.split(path))))
+
+
+def recorded_md5(out: Mapping[str, Any]) -> str:
+    """MD5 by which an output is recorded; "" where there is none.
+
+    With a remote that has versions of its own, DVC records the files of a folder instead.
+    """
+    if is_md5(out.get("md5")):
+        return str(out["md5"])
+    entries = out.get("files")
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        return ""
+    files = {str(entry.get("relpath")): entry.get("md5") for entry in entries}
+    return content_md5(files) if files and all(map(is_md5, files.values())) else ""
 
 
 def _to_tracked(
@@ -114,19 +158,19 @@ def _to_tracked(
     is_inside = path.is_relative_to(root) and path != root
     tracked = Tracked(
         path=path.relative_to(root).as_posix() if is_inside else str(out["path"]),
-        md5=out["md5"] if is_md5(out.get("md5")) else "",
+        md5=recorded_md5(out),
         owner=owner,
         is_stage=is_stage,
         is_cached=out.get("cache", True) is not False,
         remote=str(out.get("remote") or ""),
     )
-    return tracked._replace(not_checkable=_why_not(out, tracked, is_inside=is_inside))
+    return tracked._replace(not_checkable=_why_not(out, is_inside=is_inside))
 
 
-def _why_not(out: Mapping[str, Any], tracked: Tracked, *, is_inside: bool) -> str:
+def _why_not(out: Mapping[str, Any], *, is_inside: bool) -> str:
     if not is_inside:
         return "lies outside of the project"
-    if not tracked.md5:
+    if not is_md5(out.get("md5")):
         kinds = [name for name in ("md5", "etag", "checksum", "version_id", "files") if name in out]
         return f"is recorded by {kinds[0] if kinds else 'nothing'}, not by a whole MD5"
     if out.get("hash", "") != "md5":

@@ -1,7 +1,6 @@
 """All versions of the data that this project knows: what DVC caches in each of them."""
 
 import os
-import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -22,9 +21,14 @@ from kinetrack.versioning.commits import (
     read_commits,
     time_ms,
 )
-from kinetrack.versioning.tracked import is_md5, list_tracked
+from kinetrack.versioning.tracked import (
+    find_declaration,
+    is_uncached,
+    list_tracked,
+    recorded_md5,
+)
 
-# "stash": set aside by `git stash`, or an experiment that waits in DVC's queue.
+# "stash": set aside by `git stash` or `git add`, or an experiment that waits in DVC's queue.
 Kind = Literal["workspace", "tip", "commit", "experiment", "stash"]
 
 _LOCK = "dvc.lock"
@@ -38,7 +42,6 @@ _STASHES = {
     "refs/exps/celery/stash": "dvc queue",
     "refs/exps/celery/failed": "dvc queue",
 }
-_VARIABLE = re.compile(r"\$\{[^}]*\}")
 # What a file that was edited, or has the marks of a conflict, leads to.
 _DAMAGED = (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
@@ -70,7 +73,8 @@ def list_versions(root: Path) -> list[Version]:
     """List the workspace, then commits (the newest first), experiments and stashes.
 
     Listed are commits of branches, tags and remote branches that changed `dvc.lock` or a `.dvc`
-    file. What cannot be read has a `problem` and no outputs.
+    file. What cannot be read has a `problem` and no outputs. Among the stashes is what `git add`
+    has set aside, with an empty commit, where it is neither the workspace's nor a tip's.
 
     Raises:
         InputError: the workspace's own files cannot be read.
@@ -82,14 +86,16 @@ def list_versions(root: Path) -> list[Version]:
     ends = _find_ends(commits, tips, contents)
     recorded = {origin: _read_recorded(contents[origin]) for origin in origins}
     in_history = sorted({*commits, *ends}, key=lambda one: (-one.time_ms, one.commit))
+    here = read_version(root)
     return [
-        read_version(root),
+        here,
         *(
             Version(one, "tip" if one in ends else "commit", ends.get(one, ()), *recorded[one])
             for one in in_history
         ),
         *(Version(one, "experiment", (), *recorded[one]) for one in experiments),
         *(Version(one, "stash", names, *recorded[one]) for one, names in stashes.items()),
+        *_read_index(root, [here.outputs, *(recorded[one].outputs for one in ends)]),
     ]
 
 
@@ -154,6 +160,16 @@ def _list_stashes(root: Path) -> dict[Origin, tuple[str, ...]]:
             for one in (commit, *others):
                 found[Origin(one, time_ms(root, one))] = (_STASHES[ref],)
     return found
+
+
+def _read_index(root: Path, known: Sequence[Mapping[str, str]]) -> Iterator[Version]:
+    """What `git add` has set aside, unless one of `known` has all of it."""
+    paths = git_names(root, "ls-files", "-z", "--", _LOCK, _PIPELINE, _DVC_FILES)
+    index = Origin("", 0)  # to Git, a file behind no commit is that of the index
+    contents = read_commits(root, [(index, path) for path in paths if "\n" not in path])
+    recorded = _read_recorded({path: content for (_, path), content in contents.items()})
+    if not any(recorded.outputs.items() <= one.items() for one in known):
+        yield Version(index, "stash", ("git add",), *recorded)
 
 
 def _read_contents(root: Path, origins: Sequence[Origin]) -> dict[Origin, dict[str, bytes]]:
@@ -249,31 +265,19 @@ def _outputs_of_lock(lock: bytes, pipeline: bytes) -> Iterator[tuple[str, str]]:
     stages = _parse(lock).get("stages") or {}
     declared = _parse(pipeline).get("stages") or {}
     for name, stage in stages.items():
-        # A stage of many, `name@key`, is declared once.
-        declaration = declared.get(str(name).partition("@")[0]) or {}
-        declaration = declaration.get("do", declaration)
-        uncached = list(_uncached(declaration))
-        for path, md5 in _outputs(stage, str(declaration.get("wdir", "."))):
-            if not any(pattern.fullmatch(path) for pattern in uncached):
-                yield path, md5
-
-
-def _uncached(declaration: Mapping[str, Any]) -> Iterator[re.Pattern[str]]:
-    """Paths of the outputs with `cache: false`, which only dvc.yaml tells; variables match all."""
-    folder = str(declaration.get("wdir", "."))
-    for kind in ("outs", "metrics", "plots"):
-        for entry in declaration.get(kind) or ():
-            for path, options in entry.items() if isinstance(entry, dict) else ():
-                if isinstance(options, dict) and options.get("cache") is False:
-                    parts = _VARIABLE.split(_below(folder, path))
-                    yield re.compile(".+".join(map(re.escape, parts)))
+        declaration = find_declaration(str(name), declared)
+        cached = [
+            out for out in stage.get("outs") or () if not is_uncached(str(out["path"]), declaration)
+        ]
+        yield from _outputs({"outs": cached}, str(declaration.get("wdir", ".")))
 
 
 def _outputs(entry: Mapping[str, Any], folder: str) -> Iterator[tuple[str, str]]:
     folder = _below(folder, str(entry.get("wdir", ".")))
     for out in entry.get("outs") or ():
-        if is_md5(out.get("md5")) and out.get("cache", True) is not False:
-            yield _below(folder, str(out["path"])), out["md5"]
+        md5 = recorded_md5(out)
+        if md5 and out.get("cache", True) is not False:
+            yield _below(folder, str(out["path"])), md5
 
 
 def _below(folder: str, path: str) -> str:
