@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from kinetrack.cli import forget as command
-from kinetrack.cli import forget_clips
-from kinetrack.cli.forget import forget
+from kinetrack.cli.forget import clips as forget_clips
+from kinetrack.cli.forget import report as forget_report
+from kinetrack.cli.forget import traces
+from kinetrack.cli.forget.report import forget
 from kinetrack.data.manifest import ManifestRow, read_manifest, write_manifest
 from kinetrack.errors import InputError
 from kinetrack.tracking import registry
@@ -58,7 +59,7 @@ class RemoteStub:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     answers = Store([], [], [], set())
-    monkeypatch.setattr(command, "list_run_data", lambda: answers.runs)
+    monkeypatch.setattr(traces, "list_run_data", lambda: answers.runs)
     monkeypatch.setattr(registry, "list_model_versions", lambda: answers.models)
     monkeypatch.setattr(remotes, "list_remotes", lambda _: answers.remotes)
     monkeypatch.setattr(remotes, "open_remote", lambda *_: RemoteStub(answers.remote))
@@ -69,7 +70,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def root(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = start(tmp_path / "my project")
-    monkeypatch.setattr(command, "cache_folder", lambda _: root / CACHE)
+    monkeypatch.setattr(forget_report, "cache_folder", lambda _: root / CACHE)
     monkeypatch.setattr(forget_clips, "add_data", add)
     return root
 
@@ -219,7 +220,7 @@ def test_after_a_kill_at_any_moment_the_next_call_completes_it(
     commit(made, "one")
 
     def prepare(folder: Path) -> Path:
-        monkeypatch.setattr(command, "cache_folder", lambda _: folder / CACHE)
+        monkeypatch.setattr(forget_report, "cache_folder", lambda _: folder / CACHE)
         return Path(shutil.copytree(made, folder))
 
     clips = ["Walk/a", "Walk/b"] if form == "folders" else ["Walk/a", "Run/b"]

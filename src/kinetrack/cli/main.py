@@ -296,7 +296,7 @@ def forget(
 
     Without --yes nothing is changed; with it, the present version only.
     """
-    from kinetrack.cli.forget import forget
+    from kinetrack.cli.forget.report import forget
 
     forget(clips, dataset=dataset, root=_enter(), yes=yes, as_json=as_json)
 

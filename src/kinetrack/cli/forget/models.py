@@ -3,8 +3,7 @@
 import csv
 import glob
 import io
-import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,47 +153,3 @@ def find_other_files(root: Path, folders: Iterable[str], choose: Choice) -> list
 
 def _show(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() + "/" * path.is_dir()
-
-
-def mlflow_commands(
-    runs: Sequence[RunData],
-    model_versions: Sequence[tuple[str, int]],
-    *,
-    variable: str,
-    gc: str,
-) -> list[str]:
-    """Return the commands that erase runs, their models and their registered versions.
-
-    Args:
-        variable: what sets MLflow's address for a command.
-        gc: the command that erases what was deleted.
-    """
-    if not runs:
-        return []
-    models = sorted({model for run in runs for model in run.model_ids})
-    # MLflow has no command for these two.
-    calls = [
-        *(f"c.delete_model_version({name!r}, {str(number)!r})" for name, number in model_versions),
-        *(f"c.delete_logged_model({model!r})" for model in models),
-    ]
-    script = "; ".join(["from mlflow import MlflowClient", "c = MlflowClient()", *calls])
-    ids = ",".join(run.run_id for run in runs)
-    erase = f"{gc} --run-ids {ids}" + (f" --logged-model-ids {','.join(models)}" if models else "")
-    return [
-        *([f"{variable} python -c {shlex.quote(script)}"] if calls else []),
-        *(
-            f"{variable} mlflow runs delete --run-id {run.run_id}"
-            for run in runs
-            if not run.is_deleted
-        ),
-        erase,
-    ]
-
-
-def describe_runs(runs: Sequence[RunData], models: Mapping[str, bool]) -> Iterator[str]:
-    """Name runs, and say what of them shows or has learned from the clips."""
-    for run in runs:
-        has_learned = run.tags.get("model_md5") in models
-        learned = "trained on them" if has_learned else "its data held them"
-        state = "deleted, its files are still there" if run.is_deleted else ""
-        yield f"{run.run_id[:8]} {run.name} ({', '.join(filter(None, (learned, state)))})"
