@@ -59,7 +59,7 @@ class RemoteStub:
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Store:
     answers = Store([], [], [], set())
-    monkeypatch.setattr(traces, "list_run_data", lambda: answers.runs)
+    monkeypatch.setattr(traces, "list_run_data", lambda **_: answers.runs)
     monkeypatch.setattr(registry, "list_model_versions", lambda: answers.models)
     monkeypatch.setattr(remotes, "list_remotes", lambda _: answers.remotes)
     monkeypatch.setattr(remotes, "open_remote", lambda *_: RemoteStub(answers.remote))
@@ -343,6 +343,136 @@ def test_run_and_model_of_an_equal_data_set_stay(
     assert "2" * 32 not in str(report["steps"])
 
 
+def test_data_that_only_a_run_was_trained_on_are_found(
+    root: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = add_videos(root, CLIPS)
+    packed = {"train/Walk/a.pt": b"other params", "index.csv": INDEX.encode()}
+    tensors = make_output(root, "data/tensors/mine", packed)
+    trained = {"trained_on.txt": b"aaaa\n", "weights.safetensors": b"weights"}
+    model = make_output(root, "data/model", trained)
+    (root / "dvc.lock").unlink()  # never committed, and not here any more
+    shutil.rmtree(root / "data/tensors")
+    tags = {"data.videos_md5": videos, "data.tensors_md5": tensors, "model_md5": model}
+    store.runs.append(run("1" * 32, **tags))
+    store.runs.append(run("2" * 32, **tags)._replace(dataset="other"))
+    report = ask(root, capsys, "a")
+    kept = {one["md5"] for one in report["contents"]}
+    assert kept == {md5_of(b"a"), md5_of(b"other params")}
+    assert report["models"] == [{"md5": model, "is_sure": True}]
+    assert report["weights"] == [str(object_file(root, md5_of(b"weights")))]
+    assert (report["runs"], report["unnamed"]) == (["1" * 32], [])
+
+
+def test_what_lies_in_the_cache_without_a_name_is_found(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_videos(root, CLIPS)
+    frames = {"Walk/a.zip": b"of a rate of 5", "Walk/b.zip": b"fb", "index.csv": INDEX.encode()}
+    md5 = make_output(root, "data/frames/mine", frames)
+    trained = {"trained_on.txt": b"aaaa\n", "weights.safetensors": b"weights"}
+    model = make_output(root, "data/model", trained)
+    (root / "dvc.lock").unlink()
+    shutil.rmtree(root / "data/frames")
+    report = ask(root, capsys, "a")
+    assert report["unnamed"] == [["data/frames/mine", md5]]
+    kept = {one["md5"] for one in report["contents"]}
+    assert kept == {md5_of(b"a"), md5_of(b"of a rate of 5")}
+    assert report["models"] == [{"md5": model, "is_sure": True}]
+    monkeypatch.setattr(traces, "is_own_cache", lambda *_: False)
+    report = ask(root, capsys, "a")
+    assert (report["unnamed"], report["models"], report["has_own_cache"]) == ([], [], False)
+    assert [one["md5"] for one in report["contents"]] == [md5_of(b"a")]
+
+
+def test_run_of_whose_data_nothing_is_here_is_told(
+    root: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    videos = add_videos(root, CLIPS)
+    gone = {"data.videos_md5": "e" * 32 + ".dir", "data.tensors_md5": "../" * 12}
+    store.runs.append(run("1" * 32, **gone))
+    store.runs.append(run("2" * 32, **{**gone, "data.videos_md5": videos}))
+    store.runs.append(run("3" * 32))  # says nothing of data, as those of other programs
+    report = ask(root, capsys, "a")
+    assert (report["unknown_runs"], report["runs"]) == (["1" * 32], ["2" * 32])
+
+
+def test_pulled_models_that_were_trained_on_it_are_named(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_videos(root, CLIPS)
+    make_output(root, "data/frames/mine", {"Walk/a.zip": b"fa", "index.csv": INDEX.encode()})
+    for name, text in {"actions@old": "aaaa\nbbbb\n", "actions@new": "bbbb\n"}.items():
+        folder = root / "models" / name
+        folder.mkdir(parents=True)
+        (folder / "trained_on.txt").write_text(text)
+    assert ask(root, capsys, "a")["local"] == ["models/actions@old/"]
+
+
+def test_each_place_that_git_has_it_in_has_its_command(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_videos(root, CLIPS)
+    made = commit(root, "with it")
+    for ref in ("heads/old", "tags/v 1", "remotes/origin/main", "remotes/origin/theirs/x"):
+        git(root, "update-ref", f"refs/{ref.replace(' ', '_')}", made)
+    git(root, "update-ref", "--create-reflog", "refs/exps/celery/stash", made)
+    add_videos(root, {**CLIPS, "Run/d.avi": b"d"})
+    git(root, "stash", "-q")
+    add_videos(root, {"Run/d.avi": b"d"})
+    git(root, "stash", "-q")
+    add_videos(root, {**CLIPS, "Run/e.avi": b"e"})
+    git(root, "stash", "-q")
+    add_videos(root, {**CLIPS, "Run/f.avi": b"f"})
+    git(root, "add", "-u")
+    add_videos(root, {"Run/c.avi": b"c"})
+    git(root, "add", "-u")
+    commit(root, "without it")
+    told = commands(ask(root, capsys, "a"))
+    listed = [line for line in told if line.startswith("#")]
+    assert listed == [
+        "# old: git switch old && dvc checkout, then as above; or git branch -D old",
+        "# origin/main: git push origin main, once that is done",
+        "# origin/theirs/x: the same there, and git fetch; or git push origin --delete theirs/x",
+        "# v_1: git tag -d v_1; where it was pushed, git push REMOTE --delete v_1",
+    ]
+    # Each was made where the clip is, so the one between has it too: in what it began from.
+    assert [line for line in told if line.startswith("git")] == [
+        "git stash drop 2",
+        "git stash drop 1",
+        "git stash drop 0",
+    ]
+    assert f"dvc queue remove {made}" in told
+
+
+def test_what_git_add_alone_has_is_taken_back(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_videos(root, {"Run/c.avi": b"c"})
+    commit(root, "without it")
+    add_videos(root, CLIPS)
+    git(root, "add", "-u")
+    add_videos(root, {"Run/c.avi": b"c"})
+    report = ask(root, capsys, "a")
+    assert [one["description"] for one in report["versions"]] == ["what git add has set aside"]
+    assert "git reset -q" in commands(report)
+    git(root, "reset", "-q")
+    report = ask(root, capsys, "a")
+    assert (report["versions"], len(report["unnamed"])) == ([], 1)
+    assert [one["md5"] for one in report["contents"]] == [md5_of(b"a")]
+
+
+def test_project_without_git_commits_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], root: Path
+) -> None:
+    add_videos(root, CLIPS)
+    shutil.rmtree(root / ".git")
+    assert commands(ask(root, capsys, "a"))[:2] == [
+        "kinetrack forget --dataset mine --yes -- Walk/a",
+        "dvc repro",
+    ]
+
+
 def test_bytes_that_another_clip_has_too_are_named_and_kept(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -500,15 +630,28 @@ def test_after_the_printed_commands_nothing_has_the_clip_and_all_else_is_whole(
     for number in range(8):
         label = ("Walk", "Run")[number % 2]
         name = f"v_{label}_g{number // 2 + 1:02}_c01.avi"
-        write_video(folder / VIDEOS / label / name, num_frames=20 + number)
+        write_video(folder / VIDEOS / label / name, num_frames=20, start=9 * number)
     real.set_params(dataset="mine", pack={"num_frames": 4}, model={"name": "separable_3dcnn"})
     real.run("dvc", "add", VIDEOS)
     real.run("dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
     real.run("dvc", "repro")
     real.commit("with it")
     real.run("dvc", "push")
+    real.set_params(pack={"num_frames": 6})  # of this, only a run tells
+    real.run("dvc", "repro")
+    real.run("git", "stash")
+    real.run("dvc", "exp", "run", "--queue", "--name", "waiting", "-S", "train.epochs=2")
+    real.set_params(pack={"num_frames": 5})  # and of this, nothing
+    real.run("dvc", "repro", "tensors")
+    real.run("git", "checkout", "--", ".")
+    real.run("dvc", "checkout")
     kinetrack = ("python", "-m", "kinetrack.cli.main")
     clip = "v_Walk_g01_c01"
+    report = json.loads(real.run(*kinetrack, "forget", clip, "--json").stdout)
+    contents = {one["md5"]: one["paths"] for one in report["contents"]}
+    assert sorted(map(len, contents.values())) == [1] * 5  # the video, frames, three tensors
+    assert len(report["unnamed"]) == 1
+    assert {"git stash drop 0"} < set(commands(report))
     real.run(*kinetrack, "forget", clip, "--yes")
     for _ in range(2):  # what is an older version after the commit comes second
         report = json.loads(real.run(*kinetrack, "forget", clip, "--json").stdout)
@@ -517,6 +660,9 @@ def test_after_the_printed_commands_nothing_has_the_clip_and_all_else_is_whole(
                 real.run("bash", "-c", line)
     report = json.loads(real.run(*kinetrack, "forget", clip, "--json").stdout)
     assert not any(one["cached"] for one in report["contents"])
+    assert contents.keys().isdisjoint(objects(folder))
+    assert real.run("git", "stash", "list").stdout == ""
+    assert "waiting" not in real.run("dvc", "queue", "status").stdout
     assert (report["runs"], report["local"], report["run_cache"]) == ([], [], [])
     assert report["remotes"][0]["paths"] == []
     assert real.run(*kinetrack, "verify").stdout.endswith("verify: all is as recorded\n")

@@ -29,6 +29,7 @@ from kinetrack.versioning.garbage import (
     without_derived,
 )
 from kinetrack.versioning.holdings import holds
+from kinetrack.versioning.tracked import is_md5
 from kinetrack.versioning.versions import (
     Kind,
     Version,
@@ -142,7 +143,8 @@ def outputs_of_run(run: RunData) -> dict[str, str]:
     """MD5 by path of the data that a run was trained on, and of its model, as far as it says."""
     tensors = f"data/tensors/{run.dataset}"
     places = (f"data/videos/{run.dataset}", "data/splits/split.json", tensors, "data/model")
-    said = {place: run.tags.get(tag, "") for place, tag in zip(places, _TAGS, strict=True)}
+    tags = (run.tags.get(tag, "") for tag in _TAGS)
+    said = {place: md5 if is_md5(md5) else "" for place, md5 in zip(places, tags, strict=True)}
     locked = locked_outputs(run.lock)
     # The lock of a training's start: its data is the run's, its model an earlier one.
     if not all(said.values()):  # an older run may not say all

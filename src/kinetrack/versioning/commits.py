@@ -12,6 +12,12 @@ import yaml
 from kinetrack.errors import InputError
 from kinetrack.params import Yaml12Loader
 
+STASHES = {
+    "refs/stash": "git stash",
+    "refs/exps/stash": "dvc queue",
+    "refs/exps/celery/stash": "dvc queue",
+    "refs/exps/celery/failed": "dvc queue",
+}
 _EXPERIMENT = re.compile(r"refs/exps/([0-9a-f]{2})/([0-9a-f]{38})/(.+)")
 # Whatever a person has set for reading logs.
 PLAIN = ("--no-show-signature", "--no-patch")
@@ -35,6 +41,17 @@ class Origin(NamedTuple):
     """The commit that an experiment started from."""
 
 
+class Stash(NamedTuple):
+    """Work that was set aside."""
+
+    ref: str
+    """One of `STASHES`, which tells by what."""
+    number: int
+    """Of the list of this kind; the newest has 0."""
+    commits: tuple[str, ...]
+    """The work, the index at that time, and untracked files where they were set aside too."""
+
+
 def list_commits(root: Path, *paths: str) -> list[Origin]:
     """List the commits of branches, tags and remote branches that changed a path, the newest first.
 
@@ -55,6 +72,18 @@ def list_experiments(root: Path) -> list[Origin]:
         if match := _EXPERIMENT.fullmatch(ref):
             experiments.append(Origin(commit, time_ms(root, commit), match[3], match[1] + match[2]))
     return experiments
+
+
+def list_stashes(root: Path) -> list[Stash]:
+    """List the work that was set aside, the newest of each kind first."""
+    present = git(root, "for-each-ref", "--format=%(refname)", *STASHES)
+    found = []
+    for ref in (ref for ref in present if ref in STASHES):
+        walk = ("log", "--walk-reflogs", *PLAIN, "--format=%H %P", ref, "--")
+        for number, line in enumerate(git(root, *walk)):
+            commit, _, *others = line.split()  # the first parent is where the work began
+            found.append(Stash(ref, number, (commit, *others)))
+    return found
 
 
 def time_ms(root: Path, commit: str) -> int:

@@ -39,22 +39,24 @@ class Search(NamedTuple):
 
 
 def search_versions(
-    versions: Sequence[Version], cache: Path, choose: Choice, *, places: Collection[str]
+    versions: Sequence[Version],
+    cache: Path,
+    choose: Choice,
+    *,
+    places: Collection[str],
+    others: Collection[tuple[str, str]] = (),
 ) -> Search:
     """Find the wanted files in the folders of all versions.
 
     Args:
         places: paths of the folders in which they may be.
+        others: path and MD5 of folders that no version may name.
 
     Raises:
         InputError: the list of a folder is damaged.
     """
-    folders = {
-        (path, md5): None
-        for version in versions
-        for path, md5 in version.outputs.items()
-        if md5.endswith(".dir")
-    }
+    named = (pair for version in versions for pair in version.outputs.items())
+    folders = [pair for pair in dict.fromkeys([*named, *others]) if pair[1].endswith(".dir")]
     wanted: dict[str, set[str]] = defaultdict(set)
     holding: set[tuple[str, str]] = set()
     unlisted: set[str] = set()

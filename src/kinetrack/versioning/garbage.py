@@ -180,6 +180,18 @@ def remove_objects(objects: Iterable[CacheObject]) -> Amount:
     return amount(removed)
 
 
+def is_own_cache(root: Path, cache: Path) -> bool:
+    """Whether no other project uses a cache, as far as the settings tell."""
+    is_inside = _place_of(cache).is_relative_to((root / ".dvc").resolve())
+    return is_inside and not _read_config(root).get("cache.shared")
+
+
+def _place_of(cache: Path) -> Path:
+    """Where the objects are: a link below the cache may lead to another place."""
+    home, objects = cache.resolve(), (cache / "files/md5").resolve()
+    return home if objects.is_relative_to(home) else objects
+
+
 def require_own_cache(root: Path, cache: Path, *, consent: Path | None) -> None:
     """Refuse a cache that other projects may use, unless a person names it.
 
@@ -187,15 +199,12 @@ def require_own_cache(root: Path, cache: Path, *, consent: Path | None) -> None:
         InputError: it lies outside of the project or is set up as a shared one, and `consent` is
             not its path.
     """
-    home, objects = cache.resolve(), (cache / "files/md5").resolve()
-    if not objects.is_relative_to(home):  # a link below the cache leads to another place
-        home = objects
+    home = _place_of(cache)
     if consent is not None and consent.resolve() == home:
         return
-    is_inside = home.is_relative_to((root / ".dvc").resolve())
-    if is_inside and consent is None and not _read_config(root).get("cache.shared"):
+    if consent is None and is_own_cache(root, cache):
         return
-    if is_inside and consent is not None:
+    if consent is not None and home.is_relative_to((root / ".dvc").resolve()):
         raise InputError(consent, "is not the cache of this project", expected=home)
     raise InputError(
         home,

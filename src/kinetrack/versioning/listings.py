@@ -4,6 +4,7 @@ Nothing is opened by a name out of them: `cache.folder_listing` is for that.
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from kinetrack.errors import InputError
@@ -32,6 +33,14 @@ def read_listing(cache: Path, md5: str) -> dict[str, str] | None:
     if f"{found}.dir" != md5 or not all(map(is_md5, files.values())):
         raise _damaged(path)
     return files
+
+
+def list_listings(cache: Path) -> Iterator[str]:
+    """MD5s of all lists in a cache, whether anything names them or not."""
+    for path in sorted((cache / "files/md5").glob("[0-9a-f][0-9a-f]/*.dir")):
+        md5 = path.parent.name + path.name
+        if is_md5(md5):
+            yield md5
 
 
 def _damaged(path: Path) -> InputError:

@@ -12,12 +12,14 @@ import yaml
 from kinetrack.errors import InputError
 from kinetrack.versioning.commits import (
     PLAIN,
+    STASHES,
     LockLoader,
     Origin,
     git,
     git_names,
     list_commits,
     list_experiments,
+    list_stashes,
     read_commits,
     time_ms,
 )
@@ -36,12 +38,6 @@ _PIPELINE = "dvc.yaml"
 _DVC_FILES = ":(glob)**/*.dvc"
 # Branches, tags and remote branches, and what comes before their names.
 _TIPS = ("refs/heads/", "refs/tags/", "refs/remotes/")
-_STASHES = {
-    "refs/stash": "git stash",
-    "refs/exps/stash": "dvc queue",
-    "refs/exps/celery/stash": "dvc queue",
-    "refs/exps/celery/failed": "dvc queue",
-}
 # What a file that was edited, or has the marks of a conflict, leads to.
 _DAMAGED = (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError)
 
@@ -150,16 +146,11 @@ def _times_ms(root: Path, commits: Collection[str]) -> dict[str, int]:
 
 
 def _list_stashes(root: Path) -> dict[Origin, tuple[str, ...]]:
-    """Work that was set aside, the whole list of each kind."""
-    present = git(root, "for-each-ref", "--format=%(refname)", *_STASHES)
-    found: dict[Origin, tuple[str, ...]] = {}
-    for ref in (ref for ref in present if ref in _STASHES):
-        for line in git(root, "log", "--walk-reflogs", *PLAIN, "--format=%H %P", ref, "--"):
-            commit, _, *others = line.split()
-            # Of its parents, all but the first are its too: the index, and untracked files.
-            for one in (commit, *others):
-                found[Origin(one, time_ms(root, one))] = (_STASHES[ref],)
-    return found
+    return {
+        Origin(commit, time_ms(root, commit)): (STASHES[stash.ref],)
+        for stash in list_stashes(root)
+        for commit in stash.commits
+    }
 
 
 def _read_index(root: Path, known: Sequence[Mapping[str, str]]) -> Iterator[Version]:

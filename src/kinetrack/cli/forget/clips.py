@@ -21,7 +21,6 @@ from kinetrack.files import write_alone, write_text
 from kinetrack.versioning.cache import object_path
 from kinetrack.versioning.commands import add_data
 from kinetrack.versioning.listings import read_listing
-from kinetrack.versioning.versions import Version
 
 _LIST = re.compile(rf"({'|'.join(SIDES)})list\d+\.txt")
 _MOST_NAMED = 5
@@ -87,10 +86,10 @@ class Dataset:
         manifest = object_path(self._cache, files[MANIFEST_NAME])
         return _of_manifest(read_manifest(manifest)) if manifest.is_file() else Videos({})
 
-    def read_all(self, versions: Iterable[Version]) -> list[Videos]:
-        """Read the workspace, then each different content that a version has."""
-        md5s = dict.fromkeys(version.outputs.get(self.path, "") for version in versions)
-        return [self.read_present(), *(self.read_version(md5) for md5 in md5s if md5)]
+    def read_all(self, md5s: Iterable[str]) -> list[Videos]:
+        """Read the workspace, then each different content; nothing of one that is ""."""
+        versions = (self.read_version(md5) if md5 else Videos({}) for md5 in dict.fromkeys(md5s))
+        return [self.read_present(), *versions]
 
     def chooser(
         self, forgotten: Collection[str]

@@ -12,6 +12,7 @@ from kinetrack.tracking.run_data import RunData
 from kinetrack.versioning.cache import object_path
 from kinetrack.versioning.erasing import Choice, Search
 from kinetrack.versioning.listings import read_listing
+from kinetrack.versioning.tracked import is_md5
 from kinetrack.versioning.versions import Version
 
 _MODEL = "data/model"
@@ -65,11 +66,15 @@ def find_models(
     dataset: str,
     cache: Path,
     fingerprints: Collection[str],
+    others: Iterable[str] = (),
 ) -> list[TrainedModel]:
     """Find the models that were trained on one of these clips, in versions and in MLflow.
 
     Where a model's own list is not in the cache, the packed clips tell that it was trained with.
     Models of other data sets stay, as bytes do that those have too.
+
+    Args:
+        others: MD5s of folders in the cache, which may be of models too.
     """
     tensors = f"data/tensors/{dataset}"
     data: dict[str, set[tuple[str, str]]] = {}
@@ -81,10 +86,12 @@ def find_models(
         md5 = run.tags.get("model_md5")
         if md5 and run.dataset == dataset:
             data.setdefault(md5, set()).add((tensors, run.tags.get("data.tensors_md5", "")))
+    for md5 in others:
+        data.setdefault(md5, set())
     models = []
-    for md5, others in data.items():
+    for md5, used in data.items():
         trained_on = _read_trained_on(md5, cache)
-        if trained_on is None and not search.folders.isdisjoint(others):
+        if trained_on is None and not search.folders.isdisjoint(used):
             models.append(TrainedModel(md5, is_sure=False))
         elif trained_on and not trained_on.isdisjoint(fingerprints):
             models.append(TrainedModel(md5, is_sure=True))
@@ -99,7 +106,7 @@ def find_weights(models: Iterable[TrainedModel], cache: Path) -> set[str]:
 
 def _read_trained_on(md5: str, cache: Path) -> set[str] | None:
     """The list of a model; None where the cache has none."""
-    file = (read_listing(cache, md5) or {}).get(_TRAINED_NAME)
+    file = (read_listing(cache, md5) or {}).get(_TRAINED_NAME) if is_md5(md5) else None
     path = object_path(cache, file) if file else Path()
     return set(path.read_text(encoding="ascii").split()) if path.is_file() else None
 
@@ -119,6 +126,32 @@ def find_runs(
             or run.tags.get("model_md5") in trained
         )
     ]
+
+
+def find_unknown_runs(runs: Sequence[RunData], *, dataset: str, cache: Path) -> list[RunData]:
+    """Find the data set's runs of which nothing here tells what they were trained on."""
+    unknown = []
+    for run in (run for run in runs if run.dataset == dataset):
+        tags = [run.tags.get(tag, "") for tag in ("data.videos_md5", "data.tensors_md5")]
+        known = any(object_path(cache, md5).is_file() for md5 in tags if is_md5(md5))
+        if (
+            any(tags)
+            and not known
+            and _read_trained_on(run.tags.get("model_md5", ""), cache) is None
+        ):
+            unknown.append(run)
+    return unknown
+
+
+def find_pulled_models(root: Path, fingerprints: Collection[str]) -> list[str]:
+    """Find models that `kinetrack pull-model` has put here and that were trained on a clip."""
+    found = []
+    for path in sorted((root / "models").glob(f"*/{_TRAINED_NAME}")):
+        if not set(path.read_text(encoding="utf-8", errors="replace").split()).isdisjoint(
+            fingerprints
+        ):
+            found.append(_show(path.parent, root))
+    return found
 
 
 def find_local_files(root: Path, dataset: str, forgotten: Collection[str]) -> list[str]:

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from kinetrack.cli.forget.clips import Dataset, find_clips, remove_clips
 from kinetrack.cli.forget.steps import Step, plan_steps
-from kinetrack.cli.forget.traces import Traces, find_traces
+from kinetrack.cli.forget.traces import Traces, find_traces, read_sources
 from kinetrack.errors import InputError, printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.tracking.run_data import RunData
 from kinetrack.versioning.cache import cache_folder
 from kinetrack.versioning.erasing import describe_version
 from kinetrack.versioning.tracked import list_tracked
-from kinetrack.versioning.versions import list_versions
 
 _MOST_NAMED = 20
 
@@ -34,15 +33,15 @@ def forget(
     cache = cache_folder(root)
     place = Dataset(name, root=root, cache=cache)
     _require_removable(place)
-    versions = list_versions(root)
-    known = place.read_all(versions)
+    sources = read_sources(root, cache)
+    known = sources.read_videos(place)
     clips = find_clips(names, known)
     if yes:
         was_there = remove_clips(place, clips, known)
-        versions = list_versions(root)
+        sources = read_sources(root, cache)
         done = "is out of the present version" if was_there else "was not in it any more"
         print(f"forget: {', '.join(clips)} {done}", file=sys.stderr if as_json else sys.stdout)
-    traces = find_traces(place, clips, versions, cache)
+    traces = find_traces(place, clips, sources)
     steps = list(plan_steps(place, clips, traces))
     if as_json:
         print(json.dumps(_to_json(clips, place, traces, steps), indent=2))
@@ -85,6 +84,14 @@ def _describe(
             f"not known of {number} versions, whose lists are not here"
             " -> dvc fetch --all-commits, then again"
         )
+    if traces.unknown_runs:
+        runs = ", ".join(run_id[:8] for run_id in traces.unknown_runs[:_MOST_NAMED])
+        yield f"not known of {len(traces.unknown_runs)} runs, of whose data nothing is here: {runs}"
+    if traces.unnamed:
+        number = len(traces.unnamed)
+        yield f"folders in the cache that have them and no version or run names: {number}"
+    if not traces.has_own_cache:
+        yield "the cache may be that of other projects too: what only those name was not searched"
     yield from _list_few(
         "contents", [_describe_holder(traces, one.md5) for one in traces.search.holders]
     )
@@ -148,6 +155,9 @@ def _to_json(
             for one in traces.search.versions
         ],
         "unknown_versions": [one.origin.commit for one in traces.search.unlisted],
+        "unknown_runs": traces.unknown_runs,
+        "unnamed": traces.unnamed,
+        "has_own_cache": traces.has_own_cache,
         "contents": [
             {**one._asdict(), "cached": str(traces.objects.get(one.md5, ""))}
             for one in traces.search.holders

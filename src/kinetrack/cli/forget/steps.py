@@ -10,7 +10,8 @@ from kinetrack.cli.forget.traces import Traces
 from kinetrack.cli.gc import mlflow_address, mlflow_gc
 from kinetrack.tracking.run_data import RunData
 from kinetrack.versioning import remotes
-from kinetrack.versioning.commits import git
+from kinetrack.versioning.commits import git, list_stashes
+from kinetrack.versioning.versions import Version
 
 
 class Step(NamedTuple):
@@ -46,29 +47,72 @@ def plan_steps(dataset: Dataset, clips: Sequence[str], traces: Traces) -> Iterat
 
 
 def _steps_of_versions(dataset: Dataset, traces: Traces) -> Iterator[Step]:
-    if traces.present or any(one.kind == "workspace" for one in traces.search.versions):
-        message = shlex.quote(f"Forget clips of {dataset.name}")
-        yield Step(
-            "make frames, tensors and model without them, and commit",
-            [
-                "dvc repro",
-                f"git add -u && git commit -m {message}",
-                *(["dvc push"] if remotes.list_remotes(dataset.root) else []),
-            ],
-        )
-    held = [one for one in traces.search.versions if one.kind == "tip"]
-    here = git(dataset.root, "branch", "--show-current")
-    names = [name for one in held for name in one.names if name not in here]
-    if names:
-        shown = ", ".join(dict.fromkeys(names))
-        yield Step(
-            f"do the same on each branch that goes on; give up tags and branches: {shown}",
-            ["# git switch BRANCH && dvc checkout, then as above; git branch -D, git tag -d"],
-        )
+    versions = traces.search.versions
+    is_here = traces.present or any(one.kind == "workspace" for one in versions)
+    if is_here:
+        yield _step_of_workspace(dataset)
+    names = {name: None for one in versions if one.kind == "tip" for name in one.names}
+    if told := list(_tell_of_tips(dataset.root, names)):
+        yield Step("do the same on each branch that goes on, or give it up; give up the tags", told)
+    yield from _steps_of_stashes(dataset.root, versions, is_here=is_here)
     experiments = [one for one in traces.search.versions if one.kind == "experiment"]
     if experiments:
         listed = " ".join(shlex.quote(one.origin.experiment) for one in experiments)
         yield Step("give up DVC's experiments that have them", [f"dvc exp remove {listed}"])
+
+
+def _step_of_workspace(dataset: Dataset) -> Step:
+    message = shlex.quote(f"Forget clips of {dataset.name}")
+    file = shlex.quote(f"{dataset.path}.dvc")  # Git may not know it yet
+    has_git = git(dataset.root, "rev-parse", "--git-dir")
+    return Step(
+        "make frames, tensors and model without them, and commit",
+        [
+            "dvc repro",
+            *([f"git add -u && git add {file} && git commit -m {message}"] if has_git else []),
+            *(["dvc push"] if remotes.list_remotes(dataset.root) else []),
+        ],
+    )
+
+
+def _tell_of_tips(root: Path, names: Iterable[str]) -> Iterator[str]:
+    """What may be done with each branch and tag: what goes on is for people to decide."""
+    known = set(git(root, "for-each-ref", "--format=%(refname)"))
+    here = git(root, "branch", "--show-current")
+    for name in names:
+        quoted = shlex.quote(name)
+        if f"refs/heads/{name}" in known and name not in here:
+            again = f"git switch {quoted} && dvc checkout, then as above"
+            yield f"# {name}: {again}; or git branch -D {quoted}"
+        if f"refs/tags/{name}" in known:
+            far = f"git push REMOTE --delete {quoted}"
+            yield f"# {name}: git tag -d {quoted}; where it was pushed, {far}"
+        if f"refs/remotes/{name}" in known:
+            remote, branch = map(shlex.quote, name.split("/", 1))
+            if f"refs/heads/{branch}" in known:
+                yield f"# {name}: git push {remote} {branch}, once that is done"
+            else:
+                again = "the same there, and git fetch"
+                yield f"# {name}: {again}; or git push {remote} --delete {branch}"
+
+
+def _steps_of_stashes(root: Path, versions: Iterable[Version], *, is_here: bool) -> Iterator[Step]:
+    held = {one.origin.commit for one in versions if one.kind == "stash"}
+    stashes = [one for one in list_stashes(root) if not held.isdisjoint(one.commits)]
+    by_git = [one.number for one in stashes if one.ref == "refs/stash"]
+    if by_git:
+        # The last first: so the numbers of the others stay what they are.
+        drops = [f"git stash drop {number}" for number in sorted(by_git, reverse=True)]
+        yield Step("give up what git stash has set aside with them", drops)
+    queued = [one.commits[0] for one in stashes if "celery" in one.ref]
+    if queued:
+        title = "take the experiments that would use them out of DVC's queue"
+        yield Step(title, [shlex.join(["dvc", "queue", "remove", *queued])])
+    if any(one.ref == "refs/exps/stash" for one in stashes):
+        title = "give up what an interrupted experiment of DVC's has left"
+        yield Step(title, ["git update-ref -d refs/exps/stash"])
+    if "" in held and not is_here:
+        yield Step("take back what git add has set aside; the files stay", ["git reset -q"])
 
 
 def _steps_of_leftovers(dataset: Dataset, traces: Traces) -> Iterator[Step]:

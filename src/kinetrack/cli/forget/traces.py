@@ -4,21 +4,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from kinetrack.cli.forget.clips import Dataset
+from kinetrack.cli.forget.clips import Dataset, Videos
 from kinetrack.cli.forget.models import (
     TrainedModel,
     find_local_files,
     find_models,
     find_other_files,
+    find_pulled_models,
     find_runs,
+    find_unknown_runs,
     find_weights,
     read_fingerprints,
 )
+from kinetrack.cli.gc import outputs_of_run
 from kinetrack.errors import InputError
 from kinetrack.tracking.run_data import RunData, list_run_data
 from kinetrack.versioning import remotes
 from kinetrack.versioning.erasing import Search, find_objects, find_remembered_runs, search_versions
-from kinetrack.versioning.versions import Version, list_checkouts
+from kinetrack.versioning.garbage import is_own_cache
+from kinetrack.versioning.listings import list_listings, read_listing
+from kinetrack.versioning.versions import Version, list_checkouts, list_versions
+
+
+class Sources(NamedTuple):
+    """What may have clips: versions, runs, and folders in the cache that none of them names."""
+
+    cache: Path
+    versions: list[Version]
+    runs: list[RunData]
+    of_runs: set[tuple[str, str]]
+    """Path and MD5 of what runs were trained on, and of their models."""
+    unnamed: dict[str, dict[str, str]]
+    """MD5s of files by their paths, by the MD5 of a folder whose own path nobody knows."""
+    has_own_cache: bool
+    """Otherwise other projects may use it, and `unnamed` is empty."""
+
+    def read_videos(self, dataset: Dataset) -> list[Videos]:
+        """Read the workspace, the present version, then all else that there is of a data set."""
+        of_runs = sorted(md5 for path, md5 in self.of_runs if path == dataset.path)
+        of_versions = [one.outputs.get(dataset.path, "") for one in self.versions]
+        return dataset.read_all([*of_versions, *of_runs, *self.unnamed])
+
+
+def read_sources(root: Path, cache: Path) -> Sources:
+    """Read what may have clips.
+
+    Raises:
+        InputError: MLflow, or a list of the cache, cannot be read.
+    """
+    versions, runs = list_versions(root), list_run_data(with_locks=True)
+    of_runs = {pair for run in runs for pair in outputs_of_run(run).items()}
+    named = {md5 for one in versions for md5 in one.outputs.values()} | {md5 for _, md5 in of_runs}
+    is_own = is_own_cache(root, cache)
+    unnamed = (md5 for md5 in list_listings(cache) if is_own and md5 not in named)
+    listed = {md5: read_listing(cache, md5) or {} for md5 in unnamed}
+    return Sources(cache, versions, runs, of_runs, listed, is_own)
 
 
 class RemoteCopies(NamedTuple):
@@ -49,31 +89,37 @@ class Traces(NamedTuple):
     model_versions: list[tuple[str, int]]
     local: list[str]
     checkouts: list[str]
+    unnamed: list[tuple[str, str]]
+    """Path and MD5 of the folders in the cache that have them and that no version or run names."""
+    has_own_cache: bool
+    """Otherwise other projects may use it, whose folders were not searched."""
+    unknown_runs: list[str]
+    """Of the data set; no list of their data or their model is here."""
 
 
-def find_traces(
-    dataset: Dataset, clips: Sequence[str], versions: Sequence[Version], cache: Path
-) -> Traces:
+def find_traces(dataset: Dataset, clips: Sequence[str], sources: Sources) -> Traces:
     """Search versions, cache, remotes, MLflow and this machine.
 
     Raises:
         InputError: MLflow or a list of DVC's cache cannot be read.
     """
-    root = dataset.root
-    search = search_versions(
-        versions,
-        cache,
-        dataset.chooser(clips),
-        places=(dataset.path, *dataset.made),
-    )
-    runs = list_run_data()
+    root, name, choose = dataset.root, dataset.name, dataset.chooser(clips)
+    cache, versions, runs, of_runs, unnamed, _ = sources
+    places = (dataset.path, *dataset.made)
+    # Only of what has them is the path known.
+    having = [
+        (place, md5)
+        for md5, files in unnamed.items()
+        for place in places
+        if choose(place, md5, files)
+    ]
+    search = search_versions(versions, cache, choose, places=places, others=[*of_runs, *having])
     fingerprints = read_fingerprints(search.folders, cache, clips)
-    name = dataset.name
     models = find_models(
-        versions, runs, search, dataset=name, cache=cache, fingerprints=fingerprints
+        versions, runs, search, dataset=name, cache=cache, fingerprints=fingerprints, others=unnamed
     )
     touched = find_runs(runs, search, models, dataset=name)
-    videos = dataset.read_all(versions)
+    videos = sources.read_videos(dataset)
     other = [path for path in dataset.made if path not in versions[0].outputs]
     own = [one.md5 for one in search.holders if not one.shared_with]
     here = versions[0].outputs.get("data/model")  # until it is trained again
@@ -92,10 +138,14 @@ def find_traces(
         runs=touched,
         model_versions=_find_model_versions(touched),
         local=[
-            *find_local_files(root, dataset.name, clips),
-            *find_other_files(root, other, dataset.chooser(clips)),
+            *find_local_files(root, name, clips),
+            *find_pulled_models(root, fingerprints),
+            *find_other_files(root, other, choose),
         ],
         checkouts=[str(path.relative_to(root)) for path in list_checkouts(root)],
+        unnamed=having,
+        has_own_cache=sources.has_own_cache,
+        unknown_runs=[run.run_id for run in find_unknown_runs(runs, dataset=name, cache=cache)],
     )
 
 
