@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kinetrack.data.decoding import Decoding
 from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, tensor_path, write_index
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import save_tensor
@@ -45,6 +46,7 @@ GEOMETRY = ClipGeometry(
     spare_px=0,
 )
 
+DECODING = Decoding(gaps="keep", jpeg_quality=95, jpeg_subsampling="4:2:0")
 PLAIN_INPUT = ClipInput(kind="rgb", normalise="none")
 NO_AUGMENTATION = AugmentParams(
     flip=0.0,
@@ -274,6 +276,7 @@ def model_card(
     return ModelCard(
         model=model,
         labels=list(labels),
+        decoding=DECODING,
         clip=GEOMETRY.model_copy(
             update={"num_frames": num_frames, "resize_px": size_px, "size_px": size_px}
         ),

@@ -50,6 +50,20 @@ def parse_section(
         raise InputError(path, _describe(error, name), remedy=_remedy(kind)) from None
 
 
+def load_part(kind: type[SectionType], name: str, path: Path = PARAMS_FILE) -> SectionType:
+    """Read of the section `name` the keys that `kind` has; the others are for somebody else.
+
+    Raises:
+        InputError: as `load_section`.
+    """
+    params = load_params(path)
+    section = params[name]
+    if isinstance(section, dict):
+        part = {key: value for key, value in section.items() if key in kind.model_fields}
+        params = {**params, name: part}
+    return parse_section(kind, name, params, path)
+
+
 def load_params(path: Path = PARAMS_FILE) -> dict[str, Any]:
     """Read a whole params file as plain values; its top level holds exactly `TOP_LEVEL`.
 

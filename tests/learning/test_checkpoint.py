@@ -93,7 +93,7 @@ def test_order_of_the_training_clips_does_not_change_the_bytes(tmp_path: Path) -
 def test_model_of_ten_thousand_clips_stays_small_and_readable(tmp_path: Path) -> None:
     clips = [f"{number:064x}" for number in range(10_000)]
     save_model(tmp_path, build(), model_card(), trained_on=clips)
-    assert len((tmp_path / CARD_NAME).read_text().splitlines()) < 40
+    assert len((tmp_path / CARD_NAME).read_text().splitlines()) < 50
     assert (tmp_path / TRAINED_NAME).stat().st_size == 650_000
 
 

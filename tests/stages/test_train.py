@@ -27,9 +27,10 @@ from kinetrack.stages.train import (
     train_model,
 )
 
-from factories import GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
+from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
 
 SETTINGS = Settings(
+    decoding=DECODING,
     pack=GEOMETRY,
     input=PLAIN_INPUT,
     augment=NO_AUGMENTATION,

@@ -45,6 +45,17 @@ def test_unknown_data_has_no_md5(root, tmp_path):
     assert data_md5("data/mine", root=tmp_path / "nowhere") is None
 
 
+def test_of_a_section_that_is_named_by_its_keys_those_alone_count(root):
+    pipeline = PIPELINE.replace("      - train\n", "      - train.epochs\n")
+    assert pipeline != PIPELINE
+    (root / "dvc.yaml").write_text(pipeline)
+    keys = [
+        stage_key("train", {**PARAMS, "train": {"epochs": epochs, "watch": watch}}, root=root)
+        for epochs, watch in ((3, "val"), (3, "test"), (4, "val"))
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
 def test_the_key_follows_code_params_and_data_and_nothing_else(root):
     key = stage_key("train", PARAMS, root=root)
     assert key == stage_key("train", {**PARAMS, "evaluate": {"top_k": 1}}, root=root)

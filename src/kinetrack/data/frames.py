@@ -7,20 +7,19 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from kinetrack.data.containers import VideoError, identify
+from kinetrack.data.decoding import Gaps, Subsampling
 from kinetrack.data.video import Frame, VideoReader, decode_isolated, open_video
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file, file_md5
 from kinetrack.isolation import report_progress
 
-Gaps = Literal["keep", "repeat"]
-Subsampling = Literal["4:4:4", "4:2:2", "4:2:0"]
 # A zip member needs a date; a fixed one gives the same bytes for the same video.
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 # A longer gap, or more repeated frames for one decoded, is a lie of the time stamps; filling it

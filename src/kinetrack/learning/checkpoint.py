@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, Validat
 from safetensors import SafetensorError
 from torch import nn
 
+from kinetrack.data.decoding import Decoding
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file, write_json
@@ -29,10 +30,11 @@ class ModelCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
-    format: Literal[3] = 3
+    format: Literal[4] = 4
     model: ModelName
     labels: list[str]
     """Class names, in the order of the logits."""
+    decoding: Decoding
     clip: ClipGeometry
     input: ClipInput
     """What is done to the bytes of a clip, which are divided by 255 first."""

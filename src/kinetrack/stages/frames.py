@@ -11,10 +11,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from kinetrack.data.clips import Clip, list_clips, list_ignored
 from kinetrack.data.containers import VideoError
+from kinetrack.data.decoding import Decoding
 from kinetrack.data.frames import (
     ExtractionReport,
-    Gaps,
-    Subsampling,
     extract_frames,
     hash_video,
 )
@@ -38,7 +37,7 @@ Status = Literal["ok", "flagged", "broken"]
 _FOUND = {*ExtractionReport._fields, "status", "reason"} - {"notes"}
 
 
-class FramesParams(Section):
+class FramesParams(Decoding, Section):
     """Section `frames` of params.yaml."""
 
     classes: PositiveInt | Literal["all"] | Annotated[list[str], Field(min_length=1)]
@@ -46,12 +45,6 @@ class FramesParams(Section):
     group_pattern: str | None
     """Regular expression; its first group, searched in a file name, is the clip's group. With
     null, each clip is a group of its own."""
-    gaps: Gaps
-    """With "repeat", fill a gap in the time stamps with the frame before it, as ffmpeg does."""
-    jpeg_quality: Annotated[int, Field(ge=1, le=100)]
-    """Pillow's scale; above 95 files only grow."""
-    jpeg_subsampling: Subsampling
-    """Resolution of the colours."""
     on_broken: Literal["fail", "skip"]
     """What to do about a file that gives no frame: end, or go on and name it in the index."""
     max_stall_s: PositiveFloat
@@ -74,7 +67,7 @@ class FramesParams(Section):
     @property
     def decoding(self) -> dict[str, Any]:
         """Those that the bytes of an archive depend on."""
-        return self.model_dump(include={"gaps", "jpeg_quality", "jpeg_subsampling"})
+        return self.model_dump(include=set(Decoding.model_fields))
 
 
 class Extraction(NamedTuple):

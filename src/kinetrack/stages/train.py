@@ -12,6 +12,7 @@ import typer
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic import model_validator as validator
 
+from kinetrack.data.decoding import Decoding
 from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import SIDES, Side
 from kinetrack.data.sampling import ClipGeometry
@@ -49,7 +50,7 @@ from kinetrack.learning.resume import (
     weights_digest,
 )
 from kinetrack.learning.training import NotFiniteError, Precision, Recipe
-from kinetrack.params import Section, load_params, load_section
+from kinetrack.params import Section, load_params, load_part, load_section
 from kinetrack.stages.door import run
 from kinetrack.stages.train_resume import open_resume
 from kinetrack.stages.train_run import log_outcome, open_run
@@ -134,6 +135,8 @@ class TrainParams(Section):
 class Settings(NamedTuple):
     """The sections that a training depends on."""
 
+    decoding: Decoding
+    """Of section `frames`: for those who use the model."""
     pack: ClipGeometry
     input: ClipInput
     augment: AugmentParams
@@ -287,6 +290,7 @@ def _describe(model: torch.nn.Module, settings: Settings, clips: Clips) -> Model
     return ModelCard(
         model=settings.model.name,
         labels=clips.labels,
+        decoding=settings.decoding,
         clip=pack,
         input=settings.input,
         parameters=count_parameters(model),
@@ -460,6 +464,7 @@ def main(tensors: Path, model: Path, reports: Path) -> None:
 
 def _load_settings() -> Settings:
     return Settings(
+        decoding=load_part(Decoding, "frames"),
         pack=load_section(ClipGeometry, "pack"),
         input=load_section(ClipInput, "input"),
         augment=load_section(AugmentParams, "augment"),

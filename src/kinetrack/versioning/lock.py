@@ -73,7 +73,7 @@ def stage_key(stage: str, params: Mapping[str, Any], *, root: Path) -> str | Non
     if declared is None:
         return None
     deps = {path: _input_md5(path, root=root) for path in _inputs(declared, params)}
-    sections = {section: params[section] for section in declared.get("params", ())}
+    sections = {name: _look_up(name, params) for name in declared.get("params", ())}
     command = _fill(declared["cmd"], params)
     return None if None in deps.values() else hash_of_inputs(command, deps, sections)
 
@@ -84,6 +84,12 @@ def hash_of_inputs(
     """Sha256 over a command, md5s by path and params by section."""
     canonical = json.dumps([command, deps, sections], sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _look_up(name: str, params: Mapping[str, Any]) -> Any:
+    """A section, or one key of it as `section.key`."""
+    section, _, key = name.partition(".")
+    return params[section][key] if key else params[section]
 
 
 def _inputs(declared: Mapping[str, Any], params: Mapping[str, Any]) -> Iterator[str]:
