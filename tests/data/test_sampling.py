@@ -20,6 +20,8 @@ from kinetrack.data.sampling import (
     packed_px,
     resized_size,
     uniform_indices,
+    view_corners,
+    view_starts,
     window_starts,
 )
 
@@ -332,3 +334,20 @@ def test_geometry_that_makes_sense_is_taken(change: dict[str, object]) -> None:
 def test_geometry_that_makes_no_sense_is_refused(change: dict[str, object], reason: str) -> None:
     with pytest.raises(ValidationError, match=reason):
         changed(**change)
+
+
+@pytest.mark.parametrize(
+    ("packed", "views", "starts"),
+    [(10, 1, [3]), (10, 2, [0, 6]), (10, 3, [0, 3, 6]), (4, 3, [0, 0, 0]), (9, 5, [0, 1, 2, 4, 5])],
+)
+def test_windows_to_look_at_are_spread_evenly(packed: int, views: int, starts: list[int]) -> None:
+    assert view_starts(packed, 4, views) == starts
+
+
+def test_squares_to_look_at_are_the_middle_and_the_corners() -> None:
+    geometry = changed(size_px=16, resize_px=24, spare_px=8)
+    assert view_corners(geometry, 1) == [(4, 4)]
+    assert view_corners(geometry, 5) == [(4, 4), (0, 0), (0, 8), (8, 0), (8, 8)]
+    assert view_corners(changed(spare_px=0), 5) == [(0, 0)] * 5
+    with pytest.raises(ValueError, match="1 or 5, got 3"):
+        view_corners(geometry, 3)

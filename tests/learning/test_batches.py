@@ -19,6 +19,7 @@ from kinetrack.learning.batches import (
     Example,
     Mixture,
     PackedClips,
+    View,
     collate,
 )
 from kinetrack.learning.processes import Team, alone
@@ -310,3 +311,25 @@ def test_dead_loader_process_is_told(tmp_path: Path) -> None:
     clips = Deadly(side, labels=["Jump", "Walk"], geometry=GEOMETRY)
     with pytest.raises(InputError, match="KINETRACK_LOADERS: a process that loads clips has died"):
         list(in_batches(clips, 2, loaders=1).of_epoch(1))
+
+
+def test_each_view_is_a_part_of_what_was_packed(tmp_path: Path) -> None:
+    side = read_sides(write_packed(tmp_path, spare_frames=5, spare_px=4))["test"]
+    geometry = RANDOM.model_copy(update={"resize_px": 20, "spare_px": 4})
+    packed = load_clip(side.path(side.rows[0]), num_frames=9, size_px=20).permute(1, 2, 3, 0)
+
+    def look(**view: Any) -> Tensor:
+        clips = PackedClips(
+            side, labels=["Jump", "Walk"], geometry=geometry, view=View(**view), seed=0
+        )
+        return example_of(clips, 0).clip
+
+    assert torch.equal(look(), packed[2:6, 2:18, 2:18])
+    assert torch.equal(look(window=2, windows=3), packed[5:, 2:18, 2:18])
+    assert torch.equal(look(crop=2, crops=5), packed[2:6, :16, 4:])
+    shuffled = look(is_shuffled=True)
+    assert not torch.equal(shuffled, look())
+    assert sorted(map(hash, map(bytes, shuffled.numpy().reshape(4, -1)))) == sorted(
+        map(hash, map(bytes, look().numpy().reshape(4, -1)))
+    )
+    assert torch.equal(shuffled, look(is_shuffled=True))

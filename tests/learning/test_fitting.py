@@ -13,7 +13,7 @@ from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.learning.optimising import make_optimiser, make_scheduler
 from kinetrack.learning.processes import alone
-from kinetrack.learning.training import Recipe, Score, predict_probabilities
+from kinetrack.learning.training import Recipe, Score, predict_logits
 
 from factories import GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
 
@@ -105,13 +105,13 @@ def test_watching_sides_does_not_change_the_model(tensors: Path) -> None:
 
 def test_side_is_scored_after_the_epoch_with_fixed_statistics(tensors: Path) -> None:
     progress = fit_net(tensors, watch=("val",))
-    probabilities = predict_probabilities(
+    probabilities = predict_logits(
         progress.model,
         batches_of(tensors, "val").of_epoch(0),
         recipe=Recipe(PLAIN_INPUT),
         micro=MicroBatch(6),
         device=CPU,
-    )
+    ).softmax(dim=1)
     targets = torch.tensor([0, 0, 0, 1, 1, 1])
     losses = -probabilities[torch.arange(6), targets].log()
     found = progress.history[-1].scores["val"]

@@ -17,7 +17,7 @@ from kinetrack.learning.training import (
     NotFiniteError,
     Recipe,
     Score,
-    predict_probabilities,
+    predict_logits,
     train_one_epoch,
 )
 from kinetrack.learning.training import score as score_of
@@ -234,7 +234,8 @@ def test_score_leaves_the_model_as_it_was() -> None:
 
 def probabilities(model: nn.Module, batches: list[Batch], *, micro_batch: int = 2) -> Tensor:
     micro = MicroBatch(micro_batch)
-    return predict_probabilities(model, batches, recipe=PLAIN, micro=micro, device=CPU)
+    logits = predict_logits(model, batches, recipe=PLAIN, micro=micro, device=CPU)
+    return logits.softmax(dim=1)
 
 
 @pytest.mark.parametrize("micro_batch", [1, 2, 8])

@@ -4,13 +4,14 @@ import re
 import pytest
 import torch
 
+from kinetrack.data.tensors import load_clip, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import read_csv
-from kinetrack.learning.checkpoint import save_model
+from kinetrack.learning.checkpoint import load_model, save_model
 from kinetrack.learning.models import build_model
 from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
 
-from factories import model_card, write_packed
+from factories import GEOMETRY, model_card, write_packed
 
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
@@ -23,8 +24,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def write_model(path, *, trained_on=(), **card):
+def write_model(path, *, trained_on=(), clip=None, **card):
     described = model_card(**card)
+    if clip:
+        described = described.model_copy(update={"clip": clip})
     torch.manual_seed(0)
     model = build_model(
         described.model,
@@ -35,9 +38,12 @@ def write_model(path, *, trained_on=(), **card):
     save_model(path, model, described, trained_on=trained_on)
 
 
-def evaluate(folder):
+PARAMS = EvaluateParams(windows=1, crops=1, shuffle_control=False, top_k=2)
+
+
+def evaluate(folder, **changes):
     return evaluate_model(
-        EvaluateParams(top_k=2),
+        PARAMS.model_copy(update=changes),
         tensors=folder / "tensors",
         model_folder=folder / "model",
         reports=folder / "reports",
@@ -65,6 +71,67 @@ def test_reports_agree_with_each_other(folder):
     per_class = {row["label"]: row for row in read_csv(reports / "per_class.csv")}
     recall = counts["Jump", "Jump"] / int(per_class["Jump"]["num_clips"])
     assert float(per_class["Jump"]["recall"]) == pytest.approx(recall, abs=1e-6)
+    shares = {
+        (row["actual"], row["predicted"]): float(row["share"])
+        for row in read_csv(reports / "confusion.csv")
+    }
+    assert shares["Jump", "Jump"] == pytest.approx(recall, abs=1e-6)
+    said = [{label: float(row[f"p_{label}"]) for label in ("Jump", "Walk")} for row in predictions]
+    assert all(sum(one.values()) == pytest.approx(1, abs=1e-5) for one in said)
+    assert [max(one, key=one.get) for one in said] == [row["predicted"] for row in predictions]
+    bins = read_csv(reports / "reliability.csv")
+    assert sum(int(row["num_clips"]) for row in bins) == len(predictions)
+    assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"]
+    assert metrics["view_accuracy"] == metrics["accuracy"]
+    assert "shuffled_accuracy" not in metrics
+
+
+def test_shuffled_frames_are_judged_as_a_control(folder):
+    plain, with_control = evaluate(folder).metrics, evaluate(folder, shuffle_control=True).metrics
+    rows = read_csv(folder / "reports/predictions.csv")
+    right = [row["shuffled_predicted"] == row["actual"] for row in rows]
+    accuracy = with_control.pop("shuffled_accuracy")
+    assert accuracy == pytest.approx(sum(right) / len(right), abs=1e-6)
+    assert with_control == plain
+
+
+def test_logits_of_all_views_are_averaged(tmp_path):
+    write_packed(tmp_path / "tensors", spare_frames=3, spare_px=2)
+    room = {"sampling": "random", "spare_frames": 3, "resize_px": 18, "spare_px": 2}
+    clip = GEOMETRY.model_copy(update={"num_frames": 4, "size_px": 16, **room})
+    write_model(tmp_path / "model", clip=clip)
+    found = evaluate(tmp_path, windows=2, crops=5)
+    assert found.metrics["num_views"] == 10
+    model, card = load_model(tmp_path / "model")
+    side = read_sides(tmp_path / "tensors")["test"]
+    whole = torch.stack([load_clip(side.path(row), num_frames=7, size_px=18) for row in side.rows])
+    parts = [
+        whole[:, :, start : start + 4, top : top + 16, left : left + 16]
+        for start in (0, 3)
+        for top, left in ((1, 1), (0, 0), (0, 2), (2, 0), (2, 2))
+    ]
+    with torch.inference_mode():
+        logits = torch.stack([model(part.float() / 255).double() for part in parts])
+    expected = logits.mean(dim=0).softmax(dim=1)
+    said = read_csv(tmp_path / "reports/predictions.csv")
+    for row, values in zip(said, expected.tolist(), strict=True):
+        assert [float(row["p_Jump"]), float(row["p_Walk"])] == pytest.approx(values, abs=2e-6)
+    targets = torch.tensor([card.labels.index(row.label) for row in side.rows])
+    accuracy = float((logits.argmax(dim=2) == targets).double().mean())
+    assert found.metrics["view_accuracy"] == pytest.approx(accuracy, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"windows": 2}, "several windows need spare frames.*found evaluate.windows 2"),
+        ({"crops": 5}, "several squares need spare pixels.*found evaluate.crops 5"),
+    ],
+)
+def test_views_that_no_clip_has_are_refused(folder, changes, message):
+    with pytest.raises(InputError, match=message):
+        evaluate(folder, **changes)
+    assert not (folder / "reports").exists()
 
 
 def test_no_test_clip_is_refused(folder):

@@ -13,7 +13,7 @@ from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
 from kinetrack.stages.train import ModelParams, Paths, Settings, TrainParams, train_model
 from kinetrack.using.inference import load_recogniser
 
-from factories import GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
+from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
 
 CPU = torch.device("cpu")
 PRESET = Path(__file__).parents[2] / "presets/sample.yaml"
@@ -26,6 +26,7 @@ def settings_for(name: str, *, precision: str) -> Settings:
     params = load_section(TrainParams, "train", PRESET).model_dump()
     changes = {"epochs": 1, "batch_size": 3, "micro_batch": 3, "precision": precision}
     return Settings(
+        decoding=DECODING,
         pack=GEOMETRY.model_copy(update=pack),
         input=PLAIN_INPUT.model_copy(update={"normalise": "kinetics"}),
         augment=NO_AUGMENTATION.model_copy(update={"flip": 0.5, "resized_crop": [0.5, 1.0]}),
@@ -60,7 +61,7 @@ def test_network_is_trained_saved_loaded_and_evaluated(
     assert outcome.card.parameters > 10_000
     assert outcome.card.gflop_per_clip > 0
     metrics = evaluate_model(
-        EvaluateParams(top_k=1),
+        EvaluateParams(windows=1, crops=1, shuffle_control=True, top_k=1),
         tensors=tensors,
         model_folder=tmp_path / "model",
         reports=tmp_path / "evaluate",

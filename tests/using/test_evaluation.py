@@ -6,6 +6,7 @@ from kinetrack.using.evaluation import (
     ClassScore,
     class_scores,
     confusion_counts,
+    group_metrics,
     overall_metrics,
 )
 
@@ -51,6 +52,12 @@ def test_overall_metrics_by_hand() -> None:
         "precision_macro": pytest.approx((1 / 2 + 1 + 0) / 3),
         "recall_macro": pytest.approx((1 + 1 + 0) / 3),
         "f1_macro": pytest.approx((2 / 3 + 1 + 0) / 3),
+        "precision_weighted": pytest.approx((1 / 2 + 1 + 0) / 3),
+        "recall_weighted": pytest.approx((1 + 1 + 0) / 3),
+        "f1_weighted": pytest.approx((2 / 3 + 1 + 0) / 3),
+        # All three were said with 0.5, and two are right.
+        "calibration_error": pytest.approx(2 / 3 - 0.5),
+        "majority_accuracy": pytest.approx(1 / 3),
         "num_clips": 3,
     }
 
@@ -67,6 +74,18 @@ def plain_metrics(
         precision.append(right / max(np.sum(predicted == label), 1))
         recall.append(right / max(np.sum(targets == label), 1))
         f1.append(2 * right / (np.sum(predicted == label) + np.sum(targets == label)))
+    weights = np.array([np.sum(targets == label) for label in seen]) / len(targets)
+    error = 0.0
+    for number in range(10):
+        inside = [
+            place
+            for place, row in enumerate(probabilities)
+            if number / 10 < row.max() <= (number + 1) / 10
+        ]
+        if inside:
+            rights = np.mean([predicted[place] == targets[place] for place in inside])
+            said = np.mean([probabilities[place].max() for place in inside])
+            error += len(inside) / len(targets) * abs(rights - said)
     ranks = [np.sum(row > row[target]) for row, target in zip(probabilities, targets, strict=True)]
     return {
         "accuracy": np.mean(predicted == targets),
@@ -75,6 +94,11 @@ def plain_metrics(
         "precision_macro": np.mean(precision),
         "recall_macro": np.mean(recall),
         "f1_macro": np.mean(f1),
+        "precision_weighted": weights @ precision,
+        "recall_weighted": weights @ recall,
+        "f1_weighted": weights @ f1,
+        "calibration_error": error,
+        "majority_accuracy": max(np.sum(targets == label) for label in seen) / len(targets),
         "num_clips": len(targets),
     }
 
@@ -133,3 +157,11 @@ def test_of_equals_the_first_class_counts_as_more_probable(row: list[float]) -> 
         found["top_2_accuracy"] == plain_metrics(targets, probabilities, top_k=2)["top_2_accuracy"]
     )
     assert found["top_2_accuracy"] >= found["accuracy"]
+
+
+def test_groups_count_the_same_however_many_clips_they_have() -> None:
+    is_right = np.array([True, True, True, False, False, True])
+    metrics = group_metrics(is_right, ["a", "a", "a", "a", "b", "c"])
+    assert metrics["num_groups"] == 3
+    assert metrics["group_accuracy"] == pytest.approx((3 / 4 + 0 + 1) / 3)
+    assert 0 <= metrics["accuracy_low"] <= 4 / 6 <= metrics["accuracy_high"] <= 1

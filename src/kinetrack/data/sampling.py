@@ -155,6 +155,27 @@ def middle_start(packed_frames: int, num_frames: int) -> int:
     return (packed_frames - num_frames) // 2
 
 
+def view_starts(packed_frames: int, num_frames: int, views: int) -> list[int]:
+    """Where each of `views` windows starts, evenly over what was packed; one is the middle one."""
+    if views == 1:
+        return [middle_start(packed_frames, num_frames)]
+    last = packed_frames - num_frames
+    return [round(view * last / (views - 1)) for view in range(views)]
+
+
+def view_corners(geometry: ClipGeometry, crops: int) -> list[tuple[int, int]]:
+    """Top and left of each square that is looked at: the middle one, and of five the corners too.
+
+    Raises:
+        ValueError: neither one nor five.
+    """
+    if crops not in (1, 5):
+        raise ValueError(f"crops are 1 or 5, got {crops}")
+    middle, ends = middle_crop(geometry), (crop_corners(geometry)[0], crop_corners(geometry)[-1])
+    corners = [(top, left) for top in ends for left in ends]
+    return [(middle, middle), *(corners if crops == 5 else [])]
+
+
 def packed_px(geometry: ClipGeometry) -> int:
     """Tell the side of the packed square."""
     return geometry.size_px + geometry.spare_px

@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader, Dataset
 from kinetrack.data.sampling import (
     ClipGeometry,
     crop_corners,
-    middle_crop,
-    middle_start,
     packed_lengths,
     packed_px,
+    view_corners,
+    view_starts,
     window_starts,
 )
 from kinetrack.data.tensors import PackedSide, load_clip
@@ -78,12 +78,26 @@ class Batch(NamedTuple):
         )
 
 
+class View(NamedTuple):
+    """Which window and which square of a clip is judged: the first of one each is the middle."""
+
+    window: int = 0
+    windows: int = 1
+    """How many there are, evenly spread over the packed frames."""
+    crop: int = 0
+    crops: int = 1
+    """1, or 5: the middle and the corners."""
+    is_shuffled: bool = False
+    """Its frames in an order of chance: a control, to which motion tells nothing."""
+
+
 class PackedClips(Dataset[Example | Mixture | InputError]):
     """The clips of one side as the network sees them: one window and one square of each.
 
-    Without `augment` these are the middle ones. With it, those of clips that were packed with
-    spare frames or pixels are drawn, and so is what the augmentation will do. Each draw depends on
-    `seed`, the clip and the epoch alone. Nothing but the window is read from the disk.
+    Without `augment` these are those of `view`, or else the middle ones. With it, those of clips
+    that were packed with spare frames or pixels are drawn, and so is what the augmentation will do.
+    Each draw depends on `seed`, the clip and the epoch alone. Nothing but the window is read from
+    the disk.
 
     Raises:
         InputError: a clip was not packed by this geometry.
@@ -96,6 +110,7 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
         labels: Sequence[str],
         geometry: ClipGeometry,
         augment: AugmentParams | None = None,
+        view: View | None = None,
         seed: int = 0,
     ) -> None:
         _check_lengths(side, geometry)
@@ -103,6 +118,7 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
         self._class_index = {label: index for index, label in enumerate(labels)}
         self._geometry = geometry
         self._augment = augment
+        self._view = view or View()
         self._seed = seed
         self._held: dict[int, Tensor] = {}
 
@@ -112,7 +128,7 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
     def __getitem__(self, key: ClipKey) -> Example | Mixture | InputError:
         try:
             if self._augment is None:
-                return Example(self._cut(key.place, None), self._target(key.place), torch.empty(0))
+                return Example(self._look(key.place), self._target(key.place), torch.empty(0))
             return self._draw(key, self._augment)
         except InputError as error:
             # Returned, not raised: a loader process would send its text only, as another error.
@@ -137,20 +153,31 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
         clip = self._cut(place, generator)
         return Example(clip, self._target(place), draw(augment, generator))
 
+    def _look(self, place: int) -> Tensor:
+        """The window (T, H, W, C) that the view is of."""
+        view, clip = self._view, self._clip(place)
+        frames, size = self._geometry.num_frames, self._geometry.size_px
+        start = view_starts(len(clip), frames, view.windows)[view.window]
+        top, left = view_corners(self._geometry, view.crops)[view.crop]
+        window = clip[start : start + frames, top : top + size, left : left + size]
+        if not view.is_shuffled:
+            return window
+        generator = derive_generator("shuffled", self._seed, place)
+        return window[torch.randperm(frames, generator=generator)]
+
     def _target(self, place: int) -> int:
         return self._class_index[self._side.rows[place].label]
 
-    def _cut(self, place: int, generator: torch.Generator | None) -> Tensor:
-        """The window (T, H, W, C) of a clip: a view, nothing is copied."""
-        clip = self._held[place] if place in self._held else self._load(place)
+    def _cut(self, place: int, generator: torch.Generator) -> Tensor:
+        """The window (T, H, W, C) of a clip that is drawn: a view, nothing is copied."""
+        clip = self._clip(place)
         frames, size = self._geometry.num_frames, self._geometry.size_px
         starts, corners = window_starts(len(clip), frames), crop_corners(self._geometry)
-        if generator is None:
-            start, top = middle_start(len(clip), frames), middle_crop(self._geometry)
-            left = top
-        else:
-            start, top, left = (_choose(range_, generator) for range_ in (starts, corners, corners))
+        start, top, left = (_choose(range_, generator) for range_ in (starts, corners, corners))
         return clip[start : start + frames, top : top + size, left : left + size]
+
+    def _clip(self, place: int) -> Tensor:
+        return self._held[place] if place in self._held else self._load(place)
 
     def _load(self, place: int) -> Tensor:
         """All that was packed of a clip (T, H, W, C), mapped from the disk."""

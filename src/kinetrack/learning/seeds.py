@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import torch
 
-Purpose = Literal["order", "clip", "network"]
-_PURPOSES: dict[Purpose, int] = {"order": 1, "clip": 2, "network": 3}
+Purpose = Literal["order", "clip", "network", "shuffled"]
+_PURPOSES: dict[Purpose, int] = {"order": 1, "clip": 2, "network": 3, "shuffled": 4}
 
 
 def derive_seed(purpose: Purpose, *numbers: int) -> int:

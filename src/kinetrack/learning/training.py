@@ -192,7 +192,7 @@ def score(
     return _Sums(*team.add_up(tally.sums())).score()
 
 
-def predict_probabilities(
+def predict_logits(
     model: nn.Module,
     batches: Iterable[Batch],
     *,
@@ -200,9 +200,9 @@ def predict_probabilities(
     micro: MicroBatch,
     device: torch.device,
 ) -> Tensor:
-    """Class probabilities (N, K) float64 on the CPU, in the order of the clips."""
+    """Logits (N, K) float64 on the CPU, in the order of the clips."""
     answers = _answers(model, batches, recipe, micro, device)
-    return torch.cat([F.softmax(logits.cpu().double(), dim=1) for logits, _ in answers])
+    return torch.cat([logits.cpu().double() for logits, _ in answers])
 
 
 @torch.inference_mode()

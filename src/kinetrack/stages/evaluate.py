@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -11,25 +11,26 @@ from numpy.typing import NDArray
 from pydantic import PositiveInt
 
 from kinetrack.data.index import TensorsRow
+from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, read_csv, write_csv, write_json
-from kinetrack.learning.batches import ClipBatches, PackedClips
+from kinetrack.learning.batches import View
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
-from kinetrack.learning.memory import MicroBatch, reuse_heap
-from kinetrack.learning.processes import alone
-from kinetrack.learning.training import Recipe, predict_probabilities
-from kinetrack.params import Section, load_section
+from kinetrack.learning.memory import reuse_heap
+from kinetrack.params import PARAMS_FILE, Section, load_section
 from kinetrack.stages.door import run
+from kinetrack.using.calibration import reliability_curve
 from kinetrack.using.evaluation import (
-    ClassScore,
     class_scores,
     confusion_counts,
+    group_metrics,
     overall_metrics,
     true_class_ranks,
 )
 from kinetrack.using.examples import find_errors
+from kinetrack.using.judging import judge, list_views, softmax
 from kinetrack.versioning.lock import data_md5
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 
 # Beside the confusion table; MLflow shows them too.
-REPORTS = ("metrics.json", "per_class.csv", "predictions.csv")
+REPORTS = ("metrics.json", "per_class.csv", "predictions.csv", "reliability.csv")
 
 
 class EvaluateParams(Section):
@@ -45,6 +46,13 @@ class EvaluateParams(Section):
 
     top_k: PositiveInt
     """A prediction counts as right when the class is among this many most probable ones."""
+    windows: PositiveInt
+    """Windows of each clip whose logits are averaged, evenly spread over what is packed of it."""
+    crops: Literal[1, 5]
+    """Squares of each window: the middle one, or with 5 the corners too."""
+    shuffle_control: bool
+    """Whether the clips are also judged with their frames in an order of chance: what is left of
+    the accuracy does not come from motion."""
 
 
 class Evaluation(NamedTuple):
@@ -69,29 +77,59 @@ def evaluate_model(
             know, a test clip that it was trained on, or clips of another geometry than its own.
     """
     model, card = load_model(model_folder)
+    check_views(params, card.clip)
     side = read_sides(tensors)["test"]
     _check_side(side, card, tensors)
     _refuse_trained(side, read_trained_on(model_folder, card), model_folder)
     reuse_heap()
     make_repeatable(seed=0, threads=card.threads)
-    clips = PackedClips(side, labels=card.labels, geometry=card.clip)
-    batches = ClipBatches(clips, batch_size=card.micro_batch, team=alone(device))
-    probabilities = predict_probabilities(
-        model.to(device),
-        batches.of_epoch(0),
-        recipe=Recipe(input=card.input),
-        micro=MicroBatch(card.micro_batch),
-        device=device,
-    )
-    targets = np.array([card.labels.index(row.label) for row in side.rows])
-    return _report(
-        params,
-        card,
-        rows=side.rows,
-        targets=targets,
-        probabilities=probabilities.numpy(),
-        reports=reports,
-    )
+    answers = _answer(params, model.to(device), card, side, device=device)
+    return _report(params, card, rows=side.rows, answers=answers, reports=reports)
+
+
+def check_views(params: EvaluateParams, clip: ClipGeometry) -> None:
+    """Refuse more views than a clip has.
+
+    Raises:
+        InputError: several windows of clips that were packed without spare frames, or several
+            squares of frames without spare pixels.
+    """
+    if params.windows > 1 and clip.sampling != "random":
+        raise InputError(
+            PARAMS_FILE,
+            "several windows need spare frames around the middle one",
+            found=f"evaluate.windows {params.windows}, pack.sampling {clip.sampling}",
+            remedy="evaluate.windows 1, or pack.sampling random with spare_frames",
+        )
+    if params.crops > 1 and not clip.spare_px:
+        raise InputError(
+            PARAMS_FILE,
+            "several squares need spare pixels around the middle one",
+            found=f"evaluate.crops {params.crops}, pack.spare_px 0",
+            remedy="evaluate.crops 1, or pack.spare_px above 0",
+        )
+
+
+class _Answers(NamedTuple):
+    """What a model says to each view of the clips, and to shuffled frames; logits (N, K) each."""
+
+    views: list[NDArray[np.float64]]
+    shuffled: NDArray[np.float64] | None
+
+
+def _answer(
+    params: EvaluateParams,
+    model: torch.nn.Module,
+    card: ModelCard,
+    side: PackedSide,
+    *,
+    device: torch.device,
+) -> _Answers:
+    views = list_views(windows=params.windows, crops=params.crops)
+    logits = [judge(model, card, side, view, device=device) for view in views]
+    if not params.shuffle_control:
+        return _Answers(logits, None)
+    return _Answers(logits, judge(model, card, side, View(is_shuffled=True), device=device))
 
 
 def _check_side(side: PackedSide, card: ModelCard, tensors: Path) -> None:
@@ -124,54 +162,85 @@ def _report(
     card: ModelCard,
     *,
     rows: Sequence[TensorsRow],
-    targets: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
+    answers: _Answers,
     reports: Path,
 ) -> Evaluation:
+    labels = card.labels
+    targets = np.array([labels.index(row.label) for row in rows])
+    probabilities = softmax(np.mean(answers.views, axis=0))
     predicted = probabilities.argmax(axis=1)
-    exact = overall_metrics(targets, probabilities, top_k=params.top_k)
+    exact = _measure(params, targets, answers, groups=[row.group for row in rows])
     metrics = {name: round(value, 6) for name, value in exact.items()}
-    counts = confusion_counts(targets, predicted, num_classes=len(card.labels))
+    scores = class_scores(targets, predicted, labels=labels)
+    counts = confusion_counts(targets, predicted, num_classes=len(labels))
+    curve = reliability_curve(targets, probabilities)
     with atomic_folder(reports) as folder:
         write_json(folder / "metrics.json", metrics)
-        _write_class_scores(
-            folder / "per_class.csv", class_scores(targets, predicted, labels=card.labels)
-        )
-        _write_confusion(folder / "confusion.csv", counts, card.labels)
-        _write_predictions(folder / "predictions.csv", rows, targets, probabilities, card.labels)
+        _write_rounded(folder / "per_class.csv", [score._asdict() for score in scores])
+        _write_rounded(folder / "reliability.csv", [one._asdict() for one in curve])
+        _write_confusion(folder / "confusion.csv", counts, labels)
+        table = _list_predictions(rows, targets, probabilities, labels)
+        if answers.shuffled is not None:
+            for row, place in zip(table, answers.shuffled.argmax(axis=1), strict=True):
+                row["shuffled_predicted"] = labels[place]
+        write_csv(folder / "predictions.csv", list(table[0]), table)
     return Evaluation(card, metrics)
 
 
-def _write_class_scores(path: Path, scores: list[ClassScore]) -> None:
-    rows = [
-        {name: round(value, 6) if isinstance(value, float) else value for name, value in row}
-        for row in (score._asdict().items() for score in scores)
+def _measure(
+    params: EvaluateParams, targets: NDArray[np.int64], answers: _Answers, *, groups: list[str]
+) -> dict[str, float]:
+    """Figures of the averaged views, then of single ones and of the control."""
+    probabilities = softmax(np.mean(answers.views, axis=0))
+    views = [float((logits.argmax(axis=1) == targets).mean()) for logits in answers.views]
+    metrics = {
+        **overall_metrics(targets, probabilities, top_k=params.top_k),
+        **group_metrics(probabilities.argmax(axis=1) == targets, groups),
+        "num_views": len(views),
+        "view_accuracy": sum(views) / len(views),
+    }
+    if answers.shuffled is not None:
+        metrics["shuffled_accuracy"] = float((answers.shuffled.argmax(axis=1) == targets).mean())
+    return metrics
+
+
+def _write_rounded(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    rounded = [
+        {
+            name: round(value, 6) if isinstance(value, float) else value
+            for name, value in row.items()
+        }
+        for row in rows
     ]
-    write_csv(path, list(ClassScore._fields), rows)
+    write_csv(path, list(rounded[0]), rounded)
 
 
 def _write_confusion(path: Path, counts: NDArray[np.int64], labels: list[str]) -> None:
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     rows = [
-        {"actual": actual, "predicted": predicted, "num_clips": int(counts[i, j])}
+        {
+            "actual": actual,
+            "predicted": predicted,
+            "num_clips": int(counts[i, j]),
+            "share": round(float(shares[i, j]), 6),
+        }
         for i, actual in enumerate(labels)
         for j, predicted in enumerate(labels)
     ]
     write_csv(path, list(rows[0]), rows)
 
 
-def _write_predictions(
-    path: Path,
+def _list_predictions(
     rows: Sequence[TensorsRow],
     targets: NDArray[np.int64],
     probabilities: NDArray[np.float64],
     labels: list[str],
-) -> None:
+) -> list[dict[str, Any]]:
     ranks = true_class_ranks(targets, probabilities).tolist()
-    table = [
+    return [
         _prediction(row, values, labels, rank=rank)
         for row, values, rank in zip(rows, probabilities, ranks, strict=True)
     ]
-    write_csv(path, list(table[0]), table)
 
 
 def _prediction(
@@ -189,6 +258,10 @@ def _prediction(
         "probability": round(float(probabilities[predicted]), 6),
         "actual_probability": round(float(probabilities[target]), 6),
         "rank": rank,
+        **{
+            f"p_{label}": round(float(value), 6)
+            for label, value in zip(labels, probabilities, strict=True)
+        },
     }
 
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 # Of what was evaluated last: the same result is not sent twice.
 _EVALUATED_TAG = "evaluation_md5"
 # What our descriptions end with; another one is a person's.
+# Of the figures, what a run's description tells; all are metrics.
+_TOLD = ("accuracy", "accuracy_low", "accuracy_high", "loss", "f1_macro", "majority_accuracy")
 _NOTE_END = "repeats this training."
 # A stage waits so long for MLflow; `kinetrack track` is patient.
 _ANSWER_S = 2
@@ -100,7 +102,7 @@ def _describe(result: Result, run: "Run") -> str:
     figures = [
         f"{name.replace('_', ' ')} {value:.4f}"
         for name, value in result.metrics.items()
-        if name != "num_clips"
+        if name in _TOLD or name.startswith("top_")
     ]
     clips = result.metrics.get("num_clips")
     where = f" on {clips:.0f} clips" if clips else ""

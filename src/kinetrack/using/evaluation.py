@@ -12,6 +12,9 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
+from kinetrack.using.calibration import calibration_error, reliability_curve
+from kinetrack.using.intervals import group_interval
+
 
 class ClassScore(NamedTuple):
     """Precision, recall and F1 of one class; 0 where nothing is to be divided by."""
@@ -28,22 +31,52 @@ def overall_metrics(
 ) -> dict[str, float]:
     """Flat figures of predictions: targets (N,), probabilities (N, K).
 
-    Precision, recall and F1 are macro averages: every class that has clips or was predicted
-    counts the same.
+    In the macro averages of precision, recall and F1 every class that has clips or was predicted
+    counts the same, in the weighted ones every clip.
     """
     classes = np.arange(probabilities.shape[1])
     predicted = probabilities.argmax(axis=1)
-    precision, recall, f1, _ = precision_recall_fscore_support(
-        targets, predicted, average="macro", zero_division=0.0
-    )
     return {
         "accuracy": float(accuracy_score(targets, predicted)),
         f"top_{top_k}_accuracy": float((true_class_ranks(targets, probabilities) <= top_k).mean()),
         "loss": float(log_loss(targets, probabilities, labels=classes)),
-        "precision_macro": float(precision),
-        "recall_macro": float(recall),
-        "f1_macro": float(f1),
+        **_averages(targets, predicted, "macro"),
+        **_averages(targets, predicted, "weighted"),
+        "calibration_error": calibration_error(reliability_curve(targets, probabilities)),
+        "majority_accuracy": majority_accuracy(targets),
         "num_clips": len(targets),
+    }
+
+
+def _averages(
+    targets: NDArray[np.int64], predicted: NDArray[np.int64], average: str
+) -> dict[str, float]:
+    values = precision_recall_fscore_support(targets, predicted, average=average, zero_division=0.0)
+    names = (f"{name}_{average}" for name in ("precision", "recall", "f1"))
+    return dict(zip(names, map(float, values[:3]), strict=True))
+
+
+def majority_accuracy(targets: NDArray[np.int64]) -> float:
+    """Accuracy of always naming the class that has most of these clips: what is to be beaten."""
+    return float(np.bincount(targets).max() / len(targets))
+
+
+def group_metrics(is_right: NDArray[np.bool_], groups: Sequence[str]) -> dict[str, float]:
+    """Figures that know of groups (a person, a place), whose clips are right or wrong together.
+
+    `group_accuracy` is the mean over groups of the accuracy within each; `accuracy_low` and
+    `accuracy_high` are the bounds of `group_interval`.
+    """
+    low, high = group_interval(is_right.tolist(), groups)
+    members: dict[str, list[bool]] = {}
+    for right, group in zip(is_right.tolist(), groups, strict=True):
+        members.setdefault(group, []).append(right)
+    accuracies = [sum(rights) / len(rights) for rights in members.values()]
+    return {
+        "accuracy_low": low,
+        "accuracy_high": high,
+        "group_accuracy": sum(accuracies) / len(accuracies),
+        "num_groups": len(members),
     }
 
 

@@ -38,6 +38,7 @@ _FILES = (
     "reports/evaluate/confusion.csv",
     "reports/evaluate/per_class.csv",
     "reports/evaluate/predictions.csv",
+    "reports/evaluate/reliability.csv",
 )
 
 
@@ -120,7 +121,9 @@ def _read_training(root: Path, cache: Path, origin: Origin) -> PastTraining | No
     deps = _entries(train, "deps")
     tensors = next((path for path in deps if path.startswith("data/tensors/")), "")
     recorded = _entries(train, "outs") | _entries(evaluate, "outs")
-    sections = {name: content for stage in stages.values() for name, content in _params(stage)}
+    # Of single keys of a section, the stage that owns it has the whole.
+    params = (pair for stage in stages.values() for pair in _params(stage))
+    sections = {name: content for name, content in params if "." not in name}
     return PastTraining(
         origin=origin,
         experiments=(),
