@@ -252,6 +252,7 @@ def write_packed(
                         clip=clip,
                         label=label,
                         group=clip[-6:-4],
+                        video=f"{label}/{clip}.avi",
                         side=side,
                         num_frames=packed_frames,
                         packed_frames=packed_frames,

@@ -139,6 +139,8 @@ def test_dvc_lock_was_made_by_this_code_and_these_params():
         found = {path: hashlib.md5((ROOT / path).read_bytes()).hexdigest() for path in code}
         assert code == found, stage
         params = load_params(ROOT / "params.yaml")
+        wanted = {name: name.partition(".") for name in PIPELINE["stages"][stage]["params"]}
         assert entry["params"]["params.yaml"] == {
-            name: params[name] for name in PIPELINE["stages"][stage]["params"]
+            name: params[section][key] if key else params[section]
+            for name, (section, _, key) in wanted.items()
         }

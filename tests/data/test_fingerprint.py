@@ -41,6 +41,7 @@ def test_it_is_the_same_of_frames_and_of_tensors() -> None:
             clip=row.clip,
             label=row.label,
             group=row.group,
+            video=row.video,
             side=side,
             num_frames=4,
             packed_frames=8,

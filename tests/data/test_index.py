@@ -39,6 +39,7 @@ def test_truth_value_comes_back_as_one(tmp_path: Path, is_short: bool) -> None:
         clip="a",
         label="A",
         group="01",
+        video="A/a.avi",
         side="val",
         num_frames=3,
         packed_frames=3,

@@ -61,6 +61,7 @@ def test_reports_agree_with_each_other(folder):
     assert [row["rank"] == "1" for row in predictions] == right
     groups = {row["clip"]: row["group"] for row in read_csv(folder / "tensors/index.csv")}
     assert all(row["group"] == groups[row["clip"]] for row in predictions)
+    assert all(row["video"] == f"{row['actual']}/{row['clip']}.avi" for row in predictions)
     counts = {
         (row["actual"], row["predicted"]): int(row["num_clips"])
         for row in read_csv(reports / "confusion.csv")

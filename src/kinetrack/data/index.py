@@ -116,14 +116,15 @@ class DroppedRow(Row):
 class TensorsRow(Row):
     """One packed clip: `num_frames` that the clip has, `packed_frames` that its tensor has.
 
-    `is_short` says that it had fewer frames than the window, so that some repeat. `frames_sha256`
-    is of the clip's decoded frames, `archive_md5` of their archive, `tensor_md5` of the tensor's
-    file, as DVC has them.
+    `video` is as in `FramesRow`. `is_short` says that it had fewer frames than the window, so that
+    some repeat. `frames_sha256` is of the clip's decoded frames, `archive_md5` of their archive,
+    `tensor_md5` of the tensor's file, as DVC has them.
     """
 
     clip: Name
     label: Label
     group: str
+    video: str
     side: Side
     num_frames: NonNegativeInt
     packed_frames: NonNegativeInt

@@ -252,6 +252,7 @@ def _prediction(
     return {
         "clip": row.clip,
         "group": row.group,
+        "video": row.video,
         "actual": row.label,
         "predicted": labels[predicted],
         "correct": predicted == target,

@@ -228,6 +228,7 @@ def _to_row(clip: _Clip, record: Record, geometry: ClipGeometry) -> TensorsRow:
         clip=row.clip,
         label=row.label,
         group=row.group,
+        video=row.video,
         side=clip.side,
         num_frames=row.num_frames,
         packed_frames=record.facts["packed_frames"],
