@@ -150,6 +150,16 @@ def test_the_train_key_is_the_hash_of_the_locked_inputs(done, run):
     assert run.data.tags["train_key"] == key == stage_key("train", params, root=done.folder)
 
 
+def test_a_run_predicts_videos_as_the_present_model_does(done, run):
+    video = min((done.folder / "data/videos/sample/MoveLeft").iterdir())
+    answers = []
+    for options in ((), ("--model", run.info.run_id[:8]), ("--model", "data/model")):
+        command = ("python", "-m", "kinetrack.cli.main", "predict", str(video), "--json", *options)
+        answers.append(done.run(*command).stdout)
+    assert answers[0] == answers[1] == answers[2]
+    assert json.loads(answers[0])["status"] == "ok"
+
+
 def test_the_logged_model_predicts_the_same(in_project, run, monkeypatch):
     import mlflow
     import torch

@@ -436,6 +436,40 @@ def pull_model(
     typer.echo(pull_model(model, root=_enter_if_project(), into=into))
 
 
+@app.command(rich_help_panel=MODELS)
+def predict(
+    videos: Annotated[
+        list[str], typer.Argument(help="Files, folders, or - for a list on the standard input.")
+    ],
+    *,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, run or models:/NAME@ALIAS; default: data/model of the project."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each video.")] = 3,
+    views: Annotated[
+        int, typer.Option(min=1, max=100, help="Windows over each video, averaged.")
+    ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON Lines, an object a video.")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a class.")] = False,
+) -> None:
+    """Tell what videos show.
+
+    A video that cannot be used is named, and the others are done.
+
+    Exit code 0: every video has an answer; 1: some have; 2: none has, or bad input.
+    """
+    from kinetrack.cli.predict import predict
+
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv are two forms: choose one")
+    form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
+    model = model or _present_model()
+    raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form))
+
+
 @app.command(rich_help_panel=RESULTS)
 def ui(
     port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,
@@ -515,6 +549,19 @@ def _enter_if_project() -> Path | None:
         remedy = "run this inside the project, or set MLFLOW_TRACKING_URI"
         raise InputError(error.path, error.problem, remedy=remedy) from None
     return _enter()
+
+
+def _present_model() -> str:
+    """The model of the project around here; videos are named from here, so nobody goes there."""
+    from kinetrack.machine import apply_machine_options
+    from kinetrack.tracking.artifacts import find_root
+
+    try:
+        root = find_root()
+    except InputError:
+        return "data/model"
+    apply_machine_options(root)
+    return str(root / "data/model")
 
 
 def main() -> None:

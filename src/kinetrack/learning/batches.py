@@ -91,6 +91,14 @@ class View(NamedTuple):
     """Its frames in an order of chance: a control, to which motion tells nothing."""
 
 
+def cut_view(clip: Tensor, geometry: ClipGeometry, view: View) -> Tensor:
+    """Cut the window (T, H, W, C) of a view, its frames in order, out of a packed clip."""
+    frames, size = geometry.num_frames, geometry.size_px
+    start = view_starts(len(clip), frames, view.windows)[view.window]
+    top, left = view_corners(geometry, view.crops)[view.crop]
+    return clip[start : start + frames, top : top + size, left : left + size]
+
+
 class PackedClips(Dataset[Example | Mixture | InputError]):
     """The clips of one side as the network sees them: one window and one square of each.
 
@@ -155,15 +163,11 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
 
     def _look(self, place: int) -> Tensor:
         """The window (T, H, W, C) that the view is of."""
-        view, clip = self._view, self._clip(place)
-        frames, size = self._geometry.num_frames, self._geometry.size_px
-        start = view_starts(len(clip), frames, view.windows)[view.window]
-        top, left = view_corners(self._geometry, view.crops)[view.crop]
-        window = clip[start : start + frames, top : top + size, left : left + size]
-        if not view.is_shuffled:
+        window = cut_view(self._clip(place), self._geometry, self._view)
+        if not self._view.is_shuffled:
             return window
         generator = derive_generator("shuffled", self._seed, place)
-        return window[torch.randperm(frames, generator=generator)]
+        return window[torch.randperm(len(window), generator=generator)]
 
     def _target(self, place: int) -> int:
         return self._class_index[self._side.rows[place].label]

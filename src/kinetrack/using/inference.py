@@ -1,15 +1,33 @@
-"""A trained model that answers: packed clips in, class probabilities out."""
+"""A trained model that answers: videos or packed clips in, class probabilities out."""
 
+import os
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
+from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.learning.inputs import to_input
+from kinetrack.using.prediction import Prepared, prepare
+
+
+class Prediction(NamedTuple):
+    """What a model says of a video: classes and their probabilities, the most probable first."""
+
+    labels: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    num_frames: int
+
+    def top(self, number: int) -> list[tuple[str, float]]:
+        """The most probable classes, each with its probability."""
+        pairs = zip(self.labels, self.probabilities, strict=True)
+        return list(islice(pairs, number))
 
 
 class Recogniser:
@@ -34,22 +52,54 @@ class Recogniser:
         """Side of the square frames."""
         return self.card.clip.size_px
 
-    @torch.inference_mode()
+    def predict(self, video: str | os.PathLike[str], *, views: int = 1) -> Prediction:
+        """Tell what a video shows.
+
+        Args:
+            views: windows, evenly spread over the video, whose logits are averaged; with 1 it is
+                the window that `evaluate` judges.
+
+        Raises:
+            InputError: no such video, or one that cannot be used.
+        """
+        card = self.card
+        path = Path(video)
+        if not path.is_file():  # a pipe or a device would block
+            raise InputError(path, "is no regular file" if path.exists() else "does not exist")
+        return self.answer(prepare(path, decoding=card.decoding, geometry=card.clip, windows=views))
+
+    def answer(self, prepared: Prepared) -> Prediction:
+        """Tell what a prepared video shows: the mean of the logits over its views."""
+        # One by one: the memory does not grow with the number of views.
+        views = [self._logits(clip[None])[0].double() for clip in prepared.clips]
+        logits = torch.stack(views).mean(dim=0)
+        shares = F.softmax(logits, dim=0).tolist()
+        order = sorted(range(len(shares)), key=lambda place: -shares[place])
+        return Prediction(
+            labels=tuple(self.labels[place] for place in order),
+            probabilities=tuple(shares[place] for place in order),
+            num_frames=prepared.num_frames,
+        )
+
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Class probabilities (N, K) of clips uint8 (N, 3, T, H, W).
 
         Raises:
             ValueError: clips of another type or shape.
         """
+        probabilities: NDArray[np.float32] = F.softmax(self._logits(clips), dim=1).numpy()
+        return probabilities
+
+    @torch.inference_mode()
+    def _logits(self, clips: NDArray[np.uint8]) -> Tensor:
         shape = (3, self.num_frames, self.size_px, self.size_px)
         if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[1:] != shape:
             raise ValueError(f"clips {clips.dtype} {clips.shape}, expected uint8 (N, {shape})")
         # torch warns of memory that it must not write to, and knows no negative strides.
         writable = np.require(clips, requirements=["C", "W"])
         values = to_input(torch.from_numpy(writable), torch.device("cpu"), self.card.input)
-        logits = self._model(values)
-        probabilities: NDArray[np.float32] = F.softmax(logits, dim=1).numpy()
-        return probabilities
+        logits: Tensor = self._model(values)
+        return logits
 
 
 def load_recogniser(folder: Path) -> Recogniser:

@@ -1,0 +1,36 @@
+"""A trained model by its folder, its run or its name in the registry."""
+
+import os
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from kinetrack.errors import InputError
+from kinetrack.tracking.fetching import fetch_model
+from kinetrack.tracking.records import find_record
+from kinetrack.using.inference import Recogniser, load_recogniser
+
+_PRESENT = "data/model"
+
+
+def load(model: str | os.PathLike[str] = _PRESENT) -> Recogniser:
+    """Load a trained model: `kinetrack.load("data/model").predict("clip.mp4")`.
+
+    Args:
+        model: a model folder; or of MLflow a run (its id or the beginning of it, its name, its
+            experiment in DVC), `models:/NAME@ALIAS` or `models:/NAME/VERSION`.
+
+    Raises:
+        InputError: there is none, or not a whole one.
+    """
+    folder = Path(model)
+    if folder.is_dir() or os.fspath(model) == _PRESENT:
+        return load_recogniser(folder)
+    address = os.fspath(model)
+    if not address.startswith(("models:", "run:", "runs:")):
+        if "/" in address:
+            raise InputError(address, "is no model folder", remedy="dvc pull, or name a run")
+        address = f"run:{find_record(address).run_id}"
+    with TemporaryDirectory(prefix="kinetrack-") as scratch:
+        fetched = Path(scratch, "model")
+        fetch_model(address, fetched)
+        return load_recogniser(fetched)

@@ -1,0 +1,93 @@
+"""From a video file to what a network sees of it, by the same way as in training."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kinetrack.data.containers import VideoError
+from kinetrack.data.decoding import Decoding
+from kinetrack.data.frames import extract_frames
+from kinetrack.data.packing import pack_clip
+from kinetrack.data.sampling import (
+    ClipGeometry,
+    is_short,
+    needed_frames,
+    packed_indices,
+    view_starts,
+)
+from kinetrack.errors import InputError
+from kinetrack.learning.batches import View, cut_view
+
+STALL_S = 60.0
+
+
+class Prepared(NamedTuple):
+    """What a network sees of a video: clips uint8 (V, 3, T, H, W), one a view."""
+
+    clips: NDArray[np.uint8]
+    num_frames: int
+    """Of the whole video."""
+
+
+def prepare(
+    video: Path,
+    *,
+    decoding: Decoding,
+    geometry: ClipGeometry,
+    windows: int = 1,
+    stall_s: float = STALL_S,
+) -> Prepared:
+    """Decode a video, write its frames as JPEG, and cut out windows: all as the stages do it.
+
+    One window is the one that `evaluate` judges. Several are spread evenly over the whole video.
+    Frames lie in the system's folder for temporary files meanwhile.
+
+    Raises:
+        InputError: no video, one that gives no frame or is too short for the window, several
+            windows for a network that looks at the whole clip at once, or no room.
+    """
+    with TemporaryDirectory(prefix="kinetrack-") as scratch:
+        archive = Path(scratch, "clip.zip")
+        try:
+            report = extract_frames(video, archive, **decoding.model_dump(), stall_s=stall_s)
+        except VideoError as error:
+            raise InputError(video, str(error)) from None
+        geometry = _with_room(geometry, windows)
+        if is_short(geometry, report.num_frames) and geometry.short_clips in ("fail", "drop"):
+            expected = f"at least {needed_frames(geometry)}"
+            found = f"{report.num_frames} frames"
+            raise InputError(video, "is too short for this model", found=found, expected=expected)
+        indices = packed_indices(geometry, report.num_frames)
+        clips = np.stack(list(_cut_windows(archive, indices, geometry, windows)))
+    return Prepared(clips, report.num_frames)
+
+
+def _with_room(geometry: ClipGeometry, windows: int) -> ClipGeometry:
+    """The geometry that has the whole video to choose several windows from."""
+    if windows == 1:
+        return geometry
+    if geometry.sampling == "uniform":
+        problem = "looks at the whole video at once (pack.sampling uniform)"
+        raise InputError("the model", problem, found=f"{windows} views", expected="1")
+    return geometry.model_copy(update={"sampling": "random", "spare_frames": "all"})
+
+
+def _cut_windows(
+    archive: Path, indices: list[int], geometry: ClipGeometry, windows: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Each window (3, T, H, W); of a long video, only its frames are read."""
+    for start in view_starts(len(indices), geometry.num_frames, windows):
+        packed = pack_clip(
+            archive,
+            indices[start : start + geometry.num_frames],
+            crop=geometry.crop,
+            resize_px=geometry.resize_px,
+            size_px=geometry.size_px,
+            spare_px=geometry.spare_px,
+        )
+        window = cut_view(packed.permute(1, 2, 3, 0), geometry, View())
+        yield window.permute(3, 0, 1, 2).numpy()
