@@ -3,7 +3,7 @@
 import os
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.learning.inputs import to_input
-from kinetrack.using.prediction import Prepared, prepare
+
+if TYPE_CHECKING:
+    from kinetrack.using.prediction import Prepared
 
 
 class Prediction(NamedTuple):
@@ -62,13 +64,16 @@ class Recogniser:
         Raises:
             InputError: no such video, or one that cannot be used.
         """
+        # Here: a model that MLflow serves has no decoder in its environment.
+        from kinetrack.using.prediction import prepare
+
         card = self.card
         path = Path(video)
         if not path.is_file():  # a pipe or a device would block
             raise InputError(path, "is no regular file" if path.exists() else "does not exist")
         return self.answer(prepare(path, decoding=card.decoding, geometry=card.clip, windows=views))
 
-    def answer(self, prepared: Prepared) -> Prediction:
+    def answer(self, prepared: "Prepared") -> Prediction:
         """Tell what a prepared video shows: the mean of the logits over its views."""
         # One by one: the memory does not grow with the number of views.
         views = [self._logits(clip[None])[0].double() for clip in prepared.clips]
