@@ -65,7 +65,7 @@ class Recogniser:
             InputError: no such video, or one that cannot be used.
         """
         # Here: a model that MLflow serves has no decoder in its environment.
-        from kinetrack.using.prediction import prepare
+        from kinetrack.using.prediction import prepare  # noqa: PLC0415
 
         card = self.card
         path = Path(video)
