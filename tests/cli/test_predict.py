@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 
-from factories import model_card, write_video
+from factories import GEOMETRY, model_card, write_video
 
 
 @pytest.fixture(scope="module")
@@ -80,21 +81,67 @@ def test_folder_is_walked_and_a_broken_video_is_named(
 def test_list_comes_on_the_standard_input(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    listed = f"{folder}/videos/a.avi\n\n{folder}/videos/deep\n"
-    monkeypatch.setattr("sys.stdin", io.StringIO(listed))
-    assert run(folder, "-") == 0
-    assert [Path(one["path"]).name for one in lines(capsys)] == ["a.avi", "c.avi"]
+    # No name but bytes: not all of them are UTF-8.
+    listed = os.fsencode(f"{folder}/videos/a.avi\n\n{folder}/videos/deep\r\n") + b"gone\xff.avi\n"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(listed), encoding="utf-8"))
+    assert run(folder, "-") == 1
+    assert [Path(one["path"]).name for one in lines(capsys)] == ["a.avi", "c.avi", "gone\udcff.avi"]
+
+
+def test_empty_list_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    with pytest.raises(InputError, match="-: names no video"):
+        run(folder, "-")
 
 
 def test_nothing_that_blocks_is_opened(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     os.mkfifo(tmp_path / "pipe.avi")
-    assert run(folder, tmp_path / "pipe.avi", tmp_path / "gone.avi", "/dev/zero") == 2
-    reasons = [one["reason"] for one in lines(capsys)]
-    assert reasons == ["is no regular file", "does not exist", "is no regular file"]
+    assert run(folder, tmp_path / "pipe.avi", "/dev/zero") == 2
+    assert [one["reason"] for one in lines(capsys)] == ["is no regular file"] * 2
     with pytest.raises(InputError, match="is no regular file"):
         kinetrack.load(folder / "model").predict(tmp_path / "pipe.avi")
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("gone.avi", "No such file"),
+        ("a" * 300 + ".avi", "File name too long"),
+        ("a.avi\0b.avi", "is no file name"),
+    ],
+    ids=["gone", "long", "zero byte"],
+)
+def test_name_without_a_file_is_told_and_the_others_are_done(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
+) -> None:
+    assert run(folder, folder / name, folder / "videos/a.avi") == 1
+    broken, good = lines(capsys)
+    assert reason in broken["reason"]
+    assert good["status"] == "ok"
+    with pytest.raises(InputError, match=reason):
+        kinetrack.load(folder / "model").predict(folder / name)
+
+
+@pytest.mark.parametrize("form", ["text", "json", "csv"])
+def test_truncated_video_has_an_answer_and_a_note(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    whole = write_video(tmp_path / "whole.avi", num_frames=40).read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) * 3 // 4])
+    assert run(folder, tmp_path / "cut.avi", form=form) == 0
+    assert re.search(r"\d+ of 40 frames missing", capsys.readouterr().out)
+    found = kinetrack.load(folder / "model").predict(tmp_path / "cut.avi")
+    assert "of 40 frames missing" in found.notes[0]
+
+
+def test_views_that_the_model_cannot_take_are_refused_before_any_video_is_decoded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "map_clips", None)
+    with pytest.raises(InputError, match="looks at the whole video at once"):
+        run(folder, folder / "videos/a.avi", views=3)
 
 
 def test_table_for_people_escapes_names(
@@ -119,7 +166,10 @@ def test_csv_has_a_line_a_class(folder: Path, capsys: pytest.CaptureFixture[str]
 
 
 def test_only_some_videos_are_held_at_once(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sizes = []
     real = command.map_clips
@@ -133,6 +183,13 @@ def test_only_some_videos_are_held_at_once(
     run(folder, *[folder / "videos/a.avi"] * 5)
     assert sizes == [2, 2, 1]
     assert len(lines(capsys)) == 5
+    sizes.clear()
+    monkeypatch.setattr(command, "_CLIPS_AT_ONCE", 4)
+    geometry = GEOMETRY.model_copy(update={"sampling": "center"})
+    card = model_card().model_copy(update={"clip": geometry})
+    save_model(tmp_path / "model", Small3dCnn(num_classes=2), card)
+    run(folder, *[folder / "videos/a.avi"] * 2, model=str(tmp_path / "model"), views=4)
+    assert sizes == [1, 1]
 
 
 @pytest.mark.parametrize(
@@ -150,9 +207,12 @@ def test_missing_model_is_told(
         run(folder, folder / "videos/a.avi", model=model)
 
 
-def test_folder_without_a_video_is_told(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="holds no video by its name"):
-        run(folder, tmp_path)
+def test_folder_without_a_video_is_told(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(folder, folder / "videos/a.avi", tmp_path) == 1
+    _, empty = lines(capsys)
+    assert (empty["path"], empty["reason"]) == (str(tmp_path), "holds no video by its name")
 
 
 def test_package_offers_load_and_nothing_else() -> None:

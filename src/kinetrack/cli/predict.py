@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -15,11 +16,13 @@ from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.parallel import map_clips
 from kinetrack.using.inference import Prediction, Recogniser
 from kinetrack.using.loading import load
-from kinetrack.using.prediction import Prepared, prepare
+from kinetrack.using.prediction import Prepared, check_windows, prepare
 
 Form = Literal["text", "json", "csv"]
-# So many are decoded before the network answers for them: the memory does not grow with the list.
+# So many videos, and clips of them, are decoded before the network answers for them: the memory
+# grows neither with the list nor, beyond the clips of one video, with the views.
 _AT_ONCE = 16
+_CLIPS_AT_ONCE = 64
 _EXIT_SOME_BROKEN = 1
 
 
@@ -42,12 +45,13 @@ def predict(names: Sequence[str], *, model: str, top: int, views: int, form: For
         0 when every video has an answer, 1 when some have, 2 when none has.
 
     Raises:
-        InputError: no model, or no video is named.
+        InputError: no model, no video is named, or the model cannot take several views.
     """
     recogniser = load(model)
+    check_windows(recogniser.card.clip, views)
     found = list(_find_videos(names))
     if not found:
-        raise InputError(", ".join(names), "holds no video by its name")
+        raise InputError(", ".join(names), "names no video")
     printer = {"text": _print_text, "json": _print_json, "csv": _print_csv}[form]
     counts = {True: 0, False: 0}
 
@@ -65,17 +69,26 @@ def predict(names: Sequence[str], *, model: str, top: int, views: int, form: For
 def _find_videos(names: Iterable[str]) -> Iterator[Path]:
     for name in names:
         if name == "-":
-            yield from _find_videos(line.rstrip("\r\n") for line in sys.stdin if line.strip())
-        elif Path(name).is_dir():
-            yield from walk_videos(Path(name))
+            yield from _find_videos(_read_names())
+        elif os.path.isdir(name):  # noqa: PTH112  # that of Path raises on a name that is too long
+            # A folder without a video stands for itself, so that somebody tells.
+            yield from list(walk_videos(Path(name))) or [Path(name)]
         else:
             yield Path(name)
+
+
+def _read_names() -> Iterator[str]:
+    """The lines of the standard input; bytes, because file names need not be UTF-8."""
+    for line in sys.stdin.buffer:
+        if line.strip():
+            yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 def _answer(paths: Sequence[Path], recogniser: Recogniser, *, views: int) -> Iterator[Answer]:
     left = iter(paths)
     task = partial(_prepare, card=recogniser.card, views=views)
-    while some := list(islice(left, _AT_ONCE)):
+    at_once = min(_AT_ONCE, max(1, _CLIPS_AT_ONCE // views))
+    while some := list(islice(left, at_once)):
         prepared = map_clips(task, [path.absolute() for path in some], description="predict")
         for path, one in zip(some, prepared, strict=True):
             if isinstance(one, str):
@@ -86,9 +99,9 @@ def _answer(paths: Sequence[Path], recogniser: Recogniser, *, views: int) -> Ite
 
 def _prepare(path: Path, *, card: ModelCard, views: int) -> Prepared | str:
     """Prepare a video; the reason where that cannot be done."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return "holds no video by its name"
     try:
-        if not path.is_file():  # a pipe or a device would block
-            return "is no regular file" if path.exists() else "does not exist"
         return prepare(path, decoding=card.decoding, geometry=card.clip, windows=views)
     except WriteError:  # no room for this one is none for the others
         raise
@@ -102,7 +115,8 @@ def _print_text(answers: Iterable[Answer], top: int) -> None:
             print(printable(f"{answer.path}: no answer: {answer.reason}"))
         else:
             told = ", ".join(f"{label} {share:.3f}" for label, share in answer.prediction.top(top))
-            print(printable(f"{answer.path}: {told}"))
+            notes = "".join(f" ({note})" for note in answer.prediction.notes)
+            print(printable(f"{answer.path}: {told}{notes}"))
 
 
 def _print_json(answers: Iterable[Answer], top: int) -> None:
@@ -116,16 +130,18 @@ def _print_json(answers: Iterable[Answer], top: int) -> None:
                 for label, share in answer.prediction.top(top)
             ]
             line |= {"status": "ok", "labels": labels, "num_frames": answer.prediction.num_frames}
+            line |= {"notes": answer.prediction.notes}
         print(json.dumps(line), flush=True)
 
 
 def _print_csv(answers: Iterable[Answer], top: int) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(["path", "status", "rank", "label", "probability", "reason"])
+    writer.writerow(["path", "status", "rank", "label", "probability", "reason", "notes"])
     for answer in answers:
         path = printable(str(answer.path))
         if answer.prediction is None:
-            writer.writerow([path, "broken", "", "", "", answer.reason])
+            writer.writerow([path, "broken", "", "", "", answer.reason, ""])
             continue
+        notes = "; ".join(answer.prediction.notes)
         for rank, (label, share) in enumerate(answer.prediction.top(top), start=1):
-            writer.writerow([path, "ok", rank, label, round(share, 6), ""])
+            writer.writerow([path, "ok", rank, label, round(share, 6), "", notes])

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.learning.inputs import to_input
 
@@ -25,6 +24,8 @@ class Prediction(NamedTuple):
     labels: tuple[str, ...]
     probabilities: tuple[float, ...]
     num_frames: int
+    notes: tuple[str, ...] = ()
+    """What a person should look at before trusting the video, as frames that are missing."""
 
     def top(self, number: int) -> list[tuple[str, float]]:
         """The most probable classes, each with its probability."""
@@ -67,10 +68,7 @@ class Recogniser:
         # Here: a model that MLflow serves has no decoder in its environment.
         from kinetrack.using.prediction import prepare  # noqa: PLC0415
 
-        card = self.card
-        path = Path(video)
-        if not path.is_file():  # a pipe or a device would block
-            raise InputError(path, "is no regular file" if path.exists() else "does not exist")
+        card, path = self.card, Path(video)
         return self.answer(prepare(path, decoding=card.decoding, geometry=card.clip, windows=views))
 
     def answer(self, prepared: "Prepared") -> Prediction:
@@ -84,6 +82,7 @@ class Recogniser:
             labels=tuple(self.labels[place] for place in order),
             probabilities=tuple(shares[place] for place in order),
             num_frames=prepared.num_frames,
+            notes=prepared.notes,
         )
 
     def probabilities(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:

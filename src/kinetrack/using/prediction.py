@@ -31,6 +31,8 @@ class Prepared(NamedTuple):
     clips: NDArray[np.uint8]
     num_frames: int
     """Of the whole video."""
+    notes: tuple[str, ...] = ()
+    """What a person should look at, as frames that are missing."""
 
 
 def prepare(
@@ -50,6 +52,9 @@ def prepare(
         InputError: no video, one that gives no frame or is too short for the window, several
             windows for a network that looks at the whole clip at once, or no room.
     """
+    check_windows(geometry, windows)
+    if "\0" in str(video):  # as of `find -print0`: the system's calls raise another error
+        raise InputError(video, "is no file name", expected="no zero byte in it")
     with TemporaryDirectory(prefix="kinetrack-") as scratch:
         archive = Path(scratch, "clip.zip")
         try:
@@ -63,16 +68,24 @@ def prepare(
             raise InputError(video, "is too short for this model", found=found, expected=expected)
         indices = packed_indices(geometry, report.num_frames)
         clips = np.stack(list(_cut_windows(archive, indices, geometry, windows)))
-    return Prepared(clips, report.num_frames)
+    return Prepared(clips, report.num_frames, report.notes)
+
+
+def check_windows(geometry: ClipGeometry, windows: int) -> None:
+    """Refuse several windows of a network that looks at the whole video at once.
+
+    Raises:
+        InputError: it does.
+    """
+    if windows > 1 and geometry.sampling == "uniform":
+        problem = "looks at the whole video at once (pack.sampling uniform)"
+        raise InputError("the model", problem, found=f"{windows} views", expected="1")
 
 
 def _with_room(geometry: ClipGeometry, windows: int) -> ClipGeometry:
     """The geometry that has the whole video to choose several windows from."""
     if windows == 1:
         return geometry
-    if geometry.sampling == "uniform":
-        problem = "looks at the whole video at once (pack.sampling uniform)"
-        raise InputError("the model", problem, found=f"{windows} views", expected="1")
     return geometry.model_copy(update={"sampling": "random", "spare_frames": "all"})
 
 
