@@ -349,6 +349,34 @@ def summary() -> None:
 
 
 @app.command(rich_help_panel=RESULTS)
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two or more: runs as for reproduce, models:/NAME@ALIAS, or files of predictions"
+            " (.csv). The others are compared with the first."
+        ),
+    ],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print JSON, with every class and clip.")
+    ] = False,
+) -> None:
+    """Compare results on the same test clips: how large the difference is, and how sure.
+
+    Intervals are for clips of other groups; clips that changed sides are listed.
+    """
+    from kinetrack.cli.compare import print_comparison
+    from kinetrack.cli.results import FILE_SUFFIX
+    from kinetrack.cli.track import track_if_possible
+
+    # Files are named from here, and the rest is done in the project's folder.
+    names = [str(Path(run).absolute()) if run.endswith(FILE_SUFFIX) else run for run in runs]
+    if root := _enter_if_project():
+        track_if_possible(root)
+    print_comparison(names, as_json=as_json)
+
+
+@app.command(rich_help_panel=RESULTS)
 def reproduce(
     run: Annotated[
         str,
