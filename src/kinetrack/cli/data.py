@@ -25,7 +25,8 @@ from kinetrack.data.overview import (
 from kinetrack.errors import InputError, printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.splitting.splits import clip_id
-from kinetrack.using.pages import write_clip_page, write_data_page
+from kinetrack.using.pages.clip import write_clip_page
+from kinetrack.using.pages.data import write_data_page
 from kinetrack.versioning.lock import locked_inputs
 
 TABLES_FOLDER = Path("reports/data")

@@ -5,7 +5,8 @@ from html.parser import HTMLParser
 import pytest
 
 from kinetrack.data.overview import summarise_clips
-from kinetrack.using.pages import write_clip_page, write_data_page
+from kinetrack.using.pages.clip import write_clip_page
+from kinetrack.using.pages.data import write_data_page
 
 from browser import open_browser
 from factories import frames_row
@@ -96,10 +97,10 @@ def test_the_data_page_shows_at_most_six_clips_of_a_class_and_says_so(tmp_path):
 
 
 def test_with_many_classes_fewer_clips_of_each_are_shown(tmp_path, monkeypatch):
-    monkeypatch.setattr("kinetrack.using.pages._MOST_STRIPS", 4)
+    monkeypatch.setattr("kinetrack.using.pages.data._MOST_STRIPS", 4)
     rows = [row for label in "ABC" for row in rows_of(label, clips=2)]
     assert data_page(tmp_path, rows).count("<img ") == 3
-    monkeypatch.setattr("kinetrack.using.pages._MOST_STRIPS", 2)
+    monkeypatch.setattr("kinetrack.using.pages.data._MOST_STRIPS", 2)
     html = data_page(tmp_path, rows)
     assert html.count("<img ") == 2
     assert "0 of 2 clips, 2 groups" in html
@@ -120,7 +121,7 @@ def test_a_clip_whose_archive_is_not_here_is_named_without_a_picture(tmp_path):
 
 
 def test_long_tables_are_cut_and_say_where_the_rest_is(tmp_path, monkeypatch):
-    monkeypatch.setattr("kinetrack.using.pages._MOST_ROWS", 3)
+    monkeypatch.setattr("kinetrack.using.pages.data._MOST_ROWS", 3)
     rows = [frames_row(f"b{n}", label="Jump", group="1", status="broken") for n in range(30)]
     html = data_page(tmp_path, rows)
     assert "and 27 more, in reports/data/problems.csv" in html
