@@ -15,7 +15,7 @@ import pytest
 
 from kinetrack.cli import main, scores
 from kinetrack.cli import registry as module
-from kinetrack.cli.registry import inert, promote
+from kinetrack.cli.registry import promote
 from kinetrack.errors import InputError
 from kinetrack.files import write_alone
 from kinetrack.learning.checkpoint import read_card, save_model
@@ -446,21 +446,6 @@ def test_uncommitted_changes_and_names_of_people_are_told_inertly(made_up):
     assert f"- **Commit:** {COMMIT} with uncommitted changes" in description
     assert "**Run:** &#60;img src&#61;x onerror&#61;alert&#40;1&#41;&#62;" in description
     assert "<" not in description
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("HandStand Walking-2, größer", "HandStand Walking-2, größer"),
-        ("a_b*c", "a&#95;b&#42;c"),
-        ("[x](javascript:y)", "&#91;x&#93;&#40;javascript&#58;y&#41;"),
-        ("www.a.b", "www&#46;a&#46;b"),
-        ("a\n# b", "a&#92;n&#35; b"),
-        ("&lt;`|", "&#38;lt&#59;&#96;&#124;"),
-    ],
-)
-def test_neither_html_nor_markdown_finds_anything_in_a_name(text, expected):
-    assert inert(text) == expected
 
 
 def test_many_classes_are_cut_short():

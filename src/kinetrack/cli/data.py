@@ -62,7 +62,7 @@ def print_data(root: Path, *, open_page: bool) -> None:
     _print_overview(frames.dataset, overview)
     print(f"\ntables in {TABLES_FOLDER}, pictures in {page}")
     if open_page:
-        _open_browser(page)
+        open_browser(page)
 
 
 def show_clip(root: Path, name: str, *, open_page: bool) -> None:
@@ -78,7 +78,7 @@ def show_clip(root: Path, name: str, *, open_page: bool) -> None:
     write_clip_page(page, dataset=frames.dataset, row=row, archive=archive)
     print(page)
     if open_page and _has_screen():
-        _open_browser(page)
+        open_browser(page)
 
 
 def find_clip(rows: Sequence[FramesRow], name: str) -> FramesRow:
@@ -197,6 +197,7 @@ def _has_screen() -> bool:
     return sys.stdout.isatty() and (has_display or sys.platform != "linux")
 
 
-def _open_browser(page: Path) -> None:
+def open_browser(page: Path) -> None:
+    """Open a page in the person's browser."""
     if not webbrowser.open(page.absolute().as_uri()):
         print("no browser found: open the page by hand")

@@ -349,6 +349,23 @@ def summary() -> None:
 
 
 @app.command(rich_help_panel=RESULTS)
+def report(
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
+) -> None:
+    """Make a page and a model card of the model in data/model, and add both to its run.
+
+    The page needs no network: figures with their intervals, curves, confusion, the surest errors
+    with what the network looked at, the data, and what repeats it.
+    """
+    from kinetrack.cli.report import print_report
+    from kinetrack.cli.track import track_if_possible
+
+    root = _enter()
+    track_if_possible(root)
+    print_report(root, open_page=open_page)
+
+
+@app.command(rich_help_panel=RESULTS)
 def compare(
     runs: Annotated[
         list[str],

@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from kinetrack.tracking.registry import (
     require_name,
     set_alias,
 )
+from kinetrack.using.model_card import inert
 
 _LOCK = Path(".kinetrack/promote")
 _MODEL = Path("data/model")
@@ -228,11 +228,6 @@ def _describe(candidate: _Candidate) -> str:
         "Videos, by DVC's MD5": inert(tags.get("data.videos_md5", _UNKNOWN)),
     }
     return "\n".join(f"- **{name}:** {fact}" for name, fact in facts.items())
-
-
-def inert(text: str) -> str:
-    """Write a text so that neither HTML nor Markdown finds anything in it: names are people's."""
-    return re.sub(r"[^\w ,?-]|_", lambda sign: f"&#{ord(sign[0])};", printable(text))
 
 
 def _name_some(labels: Sequence[str], *, most: int) -> str:

@@ -1,4 +1,4 @@
-"""Pictures for people: training curves and the confusion matrix, drawn without global state."""
+"""Pictures for people: curves, tables, intervals, clips, drawn without global state."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 _SPLIT_COLOURS = {"train": "#4C72B0", "val": "#DD8452", "test": "#55A868"}
+_MARK = "#808890"  # seen on white and on black
 # Above this many classes a cell is too small for a number.
 _MOST_NUMBERED_CLASSES = 20
 
@@ -26,6 +27,61 @@ def draw_curves(rows: Sequence[Mapping[str, str]]) -> Figure:
     _draw_metric(loss, rows, "loss")
     _draw_metric(accuracy, rows, "accuracy")
     accuracy.set_ylim(0.0, 1.02)
+    return figure
+
+
+def draw_metric(rows: Sequence[Mapping[str, str]], metric: str) -> Figure:
+    """Draw one metric over the epochs, `loss` or `accuracy`, as `draw_curves` draws both."""
+    figure = _figure(width_in=4.6, height_in=3.2)
+    axes = figure.subplots()
+    _draw_metric(axes, rows, metric)
+    if metric == "accuracy":
+        axes.set_ylim(0.0, 1.02)
+    return figure
+
+
+def draw_reliability(rows: Sequence[Mapping[str, str]]) -> Figure:
+    """Draw which share of the clips is right, by how sure the model was of them.
+
+    Args:
+        rows: bins with `low`, `high`, `num_clips`, `confidence` and `accuracy`; those without a
+            clip are left out. The darker a bar, the more of the clips it is of.
+    """
+    figure = _figure(width_in=4.6, height_in=3.6)
+    axes = figure.subplots()
+    bins = [row for row in rows if int(row["num_clips"])]
+    most = max((int(row["num_clips"]) for row in bins), default=1)
+    for row in bins:
+        low, high, share = (float(row[name]) for name in ("low", "high", "accuracy"))
+        alpha = 0.25 + 0.75 * int(row["num_clips"]) / most
+        axes.bar((low + high) / 2, share, high - low, color=_SPLIT_COLOURS["test"], alpha=alpha)
+        axes.plot(float(row["confidence"]), share, color=_MARK, marker="o", markersize=4)
+    axes.plot([0, 1], [0, 1], color=_MARK, linestyle="--", linewidth=1)
+    axes.set(title="calibration", xlabel="probability of the named class", ylabel="share right")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def draw_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None]]) -> Figure:
+    """Draw differences below each other, each with its interval, and where none is: 0.
+
+    Args:
+        rows: name, difference and the bounds of its interval, if it is known.
+    """
+    figure = _figure(width_in=6.4, height_in=1.1 + 0.4 * len(rows))
+    axes = figure.subplots()
+    axes.axvline(0, color=_MARK, linestyle="--", linewidth=1)
+    for place, (_, difference, bounds) in enumerate(rows):
+        colour = _SPLIT_COLOURS["train"]
+        if bounds:
+            axes.plot(bounds, [place, place], color=colour, linewidth=2, marker="|")
+        axes.plot(difference, place, color=colour, marker="o")
+    # A dollar sign in a name is no formula.
+    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], parse_math=False)
+    axes.set(xlabel="difference of the accuracy", ylim=(len(rows) - 0.5, -0.5))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="x", alpha=0.25)
     return figure
 
 

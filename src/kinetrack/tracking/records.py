@@ -2,6 +2,7 @@
 
 import re
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ class RunRecord(NamedTuple):
     tags: dict[str, str]
     params: dict[str, str]
     metrics: dict[str, float]
+    experiment_id: str = ""
 
 
 def refuse_run(
@@ -72,13 +74,18 @@ def find_record(name_or_id: str) -> RunRecord:
     return _to_record(found[0])
 
 
-def find_latest_of_model(weights_sha256: str) -> RunRecord | None:
+def find_latest_of_model(weights_sha256: str, *, tensors_md5: str = "") -> RunRecord | None:
     """Return the newest finished run that made these weights, None when no run has.
+
+    Args:
+        tensors_md5: DVC's MD5 of the packed clips that it must have been of; empty: of any.
 
     Raises:
         InputError: the store does not answer.
     """
     wanted = f"tags.model_sha256 = '{weights_sha256}' AND attributes.status = 'FINISHED'"
+    if tensors_md5:
+        wanted += f" AND tags.`data.tensors_md5` = '{tensors_md5}'"
     found = ask_store(lambda client: list(all_runs(client, wanted)), about="the runs of a model")
     newest = max(found, key=lambda run: run.info.start_time, default=None)
     return _to_record(newest) if newest else None
@@ -114,6 +121,28 @@ def set_tags(run_id: str, tags: dict[str, str]) -> None:
     ask_store(lambda client: client.log_batch(run_id, tags=listed), about=f"run {run_id}")
 
 
+def add_files(run_id: str, paths: Sequence[Path], *, folder: str) -> None:
+    """Add files to the artifacts of a run, in a folder of these.
+
+    Raises:
+        InputError: the store does not answer, or takes none.
+    """
+
+    def add(client: "MlflowClient") -> None:
+        for path in paths:
+            client.log_artifact(run_id, str(path), folder)
+
+    ask_store(add, about=f"run {run_id}")
+
+
+def run_address(record: RunRecord) -> str:
+    """Return where MLflow's pages show a run; empty for a store that no server has."""
+    server = outage.address().rstrip("/")
+    if not server.startswith(("http://", "https://")):
+        return ""
+    return f"{server}/#/experiments/{record.experiment_id}/runs/{record.run_id}"
+
+
 def _find(client: "MlflowClient", name_or_id: str) -> "list[Run]":
     by_id = find_if_any(client.get_run, name_or_id)
     if by_id and by_id.info.lifecycle_stage == "active":
@@ -140,4 +169,5 @@ def _to_record(run: "Run") -> RunRecord:
         tags=dict(run.data.tags),
         params=dict(run.data.params),
         metrics=dict(run.data.metrics),
+        experiment_id=run.info.experiment_id,
     )

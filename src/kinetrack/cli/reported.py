@@ -1,0 +1,96 @@
+"""What the pipeline's reports say of the model in its place."""
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kinetrack.errors import InputError
+from kinetrack.files import file_md5, read_csv
+from kinetrack.versioning.lock import folder_md5, locked_stage
+
+MODEL = "data/model"
+HISTORY = "reports/train/history.csv"
+EVALUATION = "reports/evaluate"
+_METRICS = f"{EVALUATION}/metrics.json"
+_TENSORS = "data/tensors/"
+_REMEDY = "make repro"
+
+
+class Locked(NamedTuple):
+    """What DVC recorded of the evaluation and all before it."""
+
+    dataset: str
+    tensors_md5: str
+    params: dict[str, Any]
+    """By section."""
+
+
+def read_table(path: Path, columns: set[str]) -> list[dict[str, str]]:
+    """Read a report that has these columns, and perhaps others.
+
+    Raises:
+        InputError: it is missing, damaged, or another table.
+    """
+    try:
+        rows = read_csv(path)
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(path, "cannot be read", found=error, remedy=_REMEDY) from None
+    if not rows or not columns <= set(rows[0]):
+        raise InputError(path, "is no such table", expected=", ".join(columns), remedy=_REMEDY)
+    return rows
+
+
+def read_metrics(root: Path) -> dict[str, float]:
+    """Read the figures of the evaluation.
+
+    Raises:
+        InputError: they are missing or damaged.
+    """
+    path = root / _METRICS
+    try:
+        metrics: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(path, "cannot be read", found=error, remedy=_REMEDY) from None
+    return metrics
+
+
+def read_lock(root: Path) -> Locked:
+    """Read what made the reports, which must be of the model that lies in its place.
+
+    Raises:
+        InputError: the model was not evaluated, or a report is not as DVC recorded it.
+    """
+    train, evaluate = (locked_stage(name, root=root) for name in ("train", "evaluate"))
+    deps = _md5s(evaluate, "deps")
+    if MODEL not in deps:
+        raise InputError(root / EVALUATION, "is of no model yet", remedy=_REMEDY)
+    recorded = {**_md5s(train, "outs"), **_md5s(evaluate, "outs"), MODEL: deps[MODEL]}
+    for path, md5 in recorded.items():
+        if _md5_here(root / path) != md5:
+            problem = "is not what the evaluation recorded"
+            raise InputError(root / path, problem, remedy="dvc repro evaluate, or dvc checkout")
+    tensors = next((path for path in deps if path.startswith(_TENSORS)), _TENSORS)
+    return Locked(
+        dataset=tensors.removeprefix(_TENSORS),
+        tensors_md5=deps.get(tensors, ""),
+        params=dict(_sections(root)),
+    )
+
+
+def _md5s(stage: dict[str, Any], kind: str) -> dict[str, str]:
+    return {entry["path"]: str(entry["md5"]) for entry in stage.get(kind, ()) if "md5" in entry}
+
+
+def _md5_here(path: Path) -> str:
+    if path.is_dir():
+        return folder_md5(path)
+    return file_md5(path) if path.is_file() else ""
+
+
+def _sections(root: Path) -> Iterator[tuple[str, Any]]:
+    """The params of every stage; of single keys of a section, its owner has the whole."""
+    for name in ("sample", "frames", "split", "tensors", "train", "evaluate"):
+        params = locked_stage(name, root=root).get("params", {}).get("params.yaml", {})
+        yield from ((key, value) for key, value in params.items() if "." not in key)
