@@ -3,14 +3,17 @@
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kinetrack.cli.packed import find_packed_clips
 from kinetrack.cli.results import Result, read_results
 from kinetrack.errors import InputError, printable
+from kinetrack.tracking.records import run_address
 from kinetrack.using.comparison import (
     Difference,
     JudgedClip,
@@ -22,9 +25,11 @@ from kinetrack.using.comparison import (
     compare,
     macro_f1,
 )
+from kinetrack.using.pages.comparison import Contender, write_comparison_page
 
 # By these, clips of one name are known to have one content.
-_CONTENT_TAGS = ("data.split_md5", "data.videos_md5")
+_SPLIT_TAG = "data.split_md5"
+_CONTENT_TAGS = (_SPLIT_TAG, "data.videos_md5")
 _MOST_CLIPS = 20
 _MOST_CLASSES = 5
 _DIGITS = 6
@@ -57,17 +62,27 @@ class Comparison(NamedTuple):
     notes: list[str]
 
 
-def print_comparison(runs: Sequence[str], *, as_json: bool) -> None:
+def print_comparison(
+    runs: Sequence[str], *, as_json: bool, page: Path | None = None, root: Path | None = None
+) -> None:
     """Print two or more results on the same test clips, each beside the first one.
+
+    Args:
+        page: where to write the page too.
+        root: the project, for the pictures on the page.
 
     Raises:
         InputError: as `read_comparison`.
     """
     comparison = read_comparison(runs)
+    if page:
+        _write_page(page, comparison, root=root)
     if as_json:
         print(json.dumps(describe(comparison), indent=2))
     else:
         _print_text(comparison)
+        if page:
+            print(f"\npage {page}")
 
 
 def read_comparison(runs: Sequence[str]) -> Comparison:
@@ -102,6 +117,28 @@ def describe(comparison: Comparison) -> dict[str, Any]:
         "runs": [_describe(one) for one in comparison.results],
         "notes": comparison.notes,
     }
+
+
+def _write_page(path: Path, comparison: Comparison, *, root: Path | None) -> None:
+    records = [one.result.record for one in comparison.results if one.result.record]
+    splits = {record.tags[_SPLIT_TAG] for record in records if _SPLIT_TAG in record.tags}
+    write_comparison_page(
+        path,
+        [_to_contender(one) for one in comparison.results],
+        notes=comparison.notes,
+        packed=find_packed_clips(root, splits) if root else None,
+    )
+
+
+def _to_contender(compared: Compared) -> Contender:
+    result = compared.result
+    return Contender(
+        name=result.name,
+        clips=result.clips,
+        address=run_address(result.record) if result.record else "",
+        difference=compared.difference,
+        changed=compared.changed or (),
+    )
 
 
 def _find_notes(results: Sequence[Result]) -> list[str]:

@@ -377,12 +377,22 @@ def compare(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with every class and clip.")
     ] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the page goes; default: .kinetrack/pages/compare.html of the project.",
+            resolve_path=True,
+        ),
+    ] = None,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
 ) -> None:
     """Compare results on the same test clips: how large the difference is, and how sure.
 
-    Intervals are for clips of other groups; clips that changed sides are listed.
+    Intervals are for clips of other groups; clips that changed sides are listed, and shown on a
+    page that needs no network.
     """
     from kinetrack.cli.compare import print_comparison
+    from kinetrack.cli.data import PAGES_FOLDER, open_browser
     from kinetrack.cli.results import FILE_SUFFIX
     from kinetrack.cli.track import track_if_possible
 
@@ -390,7 +400,10 @@ def compare(
     names = [str(Path(run).absolute()) if run.endswith(FILE_SUFFIX) else run for run in runs]
     if root := _enter_if_project():
         track_if_possible(root)
-    print_comparison(names, as_json=as_json)
+        page = page or PAGES_FOLDER / "compare.html"
+    print_comparison(names, as_json=as_json, page=page, root=root)
+    if open_page and page:
+        open_browser(page)
 
 
 @app.command(rich_help_panel=RESULTS)
