@@ -1,16 +1,13 @@
 import re
 from html import unescape
-from html.parser import HTMLParser
-
-import pytest
 
 from kinetrack.data.overview import summarise_clips
 from kinetrack.using.pages.clip import write_clip_page
 from kinetrack.using.pages.data import write_data_page
 
-from browser import open_browser
 from factories import frames_row
 from frame_archives import write_archive
+from html_read import handlers
 
 # A name of a clip or class holds no slash; all else may.
 NASTY = "<script>alert(1)\"' onload=x &amp; 😀"
@@ -52,14 +49,6 @@ def nasty_row(**values):
     return row.model_copy(update={**texts, "status": "flagged", "reason": NASTIER, **values})
 
 
-def attributes(html):
-    found = set()
-    parser = HTMLParser()
-    parser.handle_starttag = lambda tag, pairs: found.update(name for name, _ in pairs)
-    parser.feed(html)
-    return found
-
-
 def test_names_of_clips_and_classes_are_text_on_the_pages(tmp_path):
     broken = frames_row(NASTY + "2", label=NASTY, group=NASTIER, status="broken")
     broken = broken.model_copy(update={"reason": NASTIER})
@@ -69,7 +58,7 @@ def test_names_of_clips_and_classes_are_text_on_the_pages(tmp_path):
         clip_page(tmp_path, nasty_row()),
     ):
         assert re.findall("</?script", html) == []
-        assert {name for name in attributes(html) if name.startswith("on")} == set()
+        assert handlers(html) == set()
         assert html.count("</title>") == 1
         assert NASTY in unescape(html)
         assert NASTIER in unescape(html)
@@ -168,48 +157,3 @@ def test_a_broken_clip_has_a_page_too(tmp_path):
     write_clip_page(path, dataset="mine", row=row, archive=tmp_path / "none.zip")
     assert "broken: cannot be opened as a video" in path.read_text()
     assert "<img " not in path.read_text()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page_name", ["data", "clip"])
-@pytest.mark.parametrize("colors", ["light", "dark"])
-def test_a_browser_shows_the_page_and_nothing_in_it_runs(tmp_path, browser, page_name, colors):
-    long_name = "v_" + "Long" * 60
-    rows = [
-        *rows_of("Jump", clips=7),
-        nasty_row(),
-        frames_row(long_name, label="L" * 240, group=long_name, status="flagged"),
-    ]
-    data_page(tmp_path, rows)
-    clip_page(tmp_path, nasty_row(video=long_name * 3))
-    context = browser.new_context(viewport={"width": 390, "height": 844}, color_scheme=colors)
-    page, heard = context.new_page(), []
-    page.on("console", lambda message: heard.append(message.text))
-    page.on("pageerror", lambda error: heard.append(str(error)))
-    page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-    address = (tmp_path / f"{page_name}.html").as_uri()
-    page.on(
-        "request",
-        lambda request: (
-            None
-            if request.url == address or request.url.startswith("data:")
-            else heard.append(request.url)
-        ),
-    )
-    page.goto(address)
-    assert heard == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.evaluate("document.scripts.length") == 0
-    assert page.get_by_text(NASTY, exact=True).count() >= 1
-    assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-    bright = (
-        page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    )
-    assert bright == (colors == "light")
-    context.close()
