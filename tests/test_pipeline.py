@@ -160,6 +160,16 @@ def test_a_run_predicts_videos_as_the_present_model_does(done, run):
     assert json.loads(answers[0])["status"] == "ok"
 
 
+def test_a_report_of_the_run_is_made_of_what_the_pipeline_left(done, run):
+    said = done.run("python", "-m", "kinetrack.cli.main", "report").stdout
+    assert run.info.run_id[:8] in said
+    html = (done.folder / ".kinetrack/pages/report.html").read_text()
+    assert run.info.run_id in html
+    assert run.data.tags["git.commit"] in html
+    assert html.count("Where the network looked in frame 1") == 6
+    assert done.run("git", "status", "--porcelain").stdout == ""
+
+
 def test_the_logged_model_predicts_the_same(in_project, run, monkeypatch):
     import mlflow
     import torch

@@ -7,12 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
 from kinetrack.cli.compare import print_comparison
+from kinetrack.cli.main import app
+from kinetrack.cli.packed import find_packed_clips
 from kinetrack.errors import InputError
 from kinetrack.tracking.store import experiment_id, open_store, prepare_database, quiet
 from kinetrack.using.comparison import compare, parse_predictions
 from kinetrack.using.intervals import group_interval
+
+from factories import model_card
+from reports_made import write_test_clips
 
 DATA = {"data.split_md5": "split", "data.videos_md5": "videos"}
 COLUMNS = ("clip", "group", "actual", "predicted", "correct", "probability", "actual_probability")
@@ -359,3 +366,58 @@ def test_a_file_s_clips_and_classes_are_printed_inertly(tmp_path, monkeypatch, s
     assert r"wrong: [b]\n 0.750" in text
     assert r"Wa\x1blk/clip00" in text
     assert "[i]1.csv: recall of " in text
+
+
+def test_the_page_tells_what_the_text_tells(
+    runs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "made/compare.html"
+    print_comparison([runs["first"], "second"], as_json=False, page=page, root=Path.cwd())
+    said, html = capsys.readouterr().out, page.read_text()
+    assert said.endswith(f"page {page}\n")
+    for text in (f"first ({runs['first'][:8]})", "Jump/clip23", "24</b> <span>test clips in 12"):
+        assert text in html, text
+    assert "<img " not in html  # the packed clips are not here
+    assert "href=" not in html.replace('href="#', "")  # no server shows the runs
+
+
+def test_a_page_that_cannot_be_written_is_told(runs: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    page = tmp_path / "file/compare.html"
+    with pytest.raises(InputError, match=r"cannot be written|Not a directory"):
+        print_comparison([runs["first"], "second"], as_json=False, page=page, root=None)
+
+
+def test_the_command_puts_the_page_among_the_projects_pages(
+    runs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, opened = Path.cwd(), []
+    monkeypatch.setattr("kinetrack.cli.track.track_if_possible", lambda root: None)
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    result = CliRunner().invoke(app, ["compare", runs["first"], "second", "--open"])
+    assert result.exit_code == 0, result.output
+    page = folder / ".kinetrack/pages/compare.html"
+    assert "against" in page.read_text()
+    assert opened == [page.as_uri()]
+
+
+@pytest.mark.parametrize("split_md5", ["split", "another"])
+def test_packed_clips_are_shown_only_of_the_split_of_a_run(tmp_path: Path, split_md5: str) -> None:
+    write_test_clips(tmp_path / "data/tensors/mine")
+    stages = {
+        "split": {"outs": [{"path": "data/splits/split.json", "md5": split_md5}]},
+        "tensors": {
+            "outs": [{"path": "data/tensors/mine", "md5": "1.dir"}],
+            "params": {"params.yaml": {"pack": model_card().clip.model_dump()}},
+        },
+    }
+    (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}))
+    found = find_packed_clips(tmp_path, {"split"})
+    if split_md5 == "another":
+        assert found is None
+    else:
+        assert found
+        assert len(found.side.rows) == 6
+        assert found.geometry == model_card().clip
+        (tmp_path / "data/tensors/mine/index.csv").unlink()
+        assert find_packed_clips(tmp_path, {"split"}) is None
