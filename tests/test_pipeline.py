@@ -166,7 +166,7 @@ def test_a_report_of_the_run_is_made_of_what_the_pipeline_left(done, run):
     html = (done.folder / ".kinetrack/pages/report.html").read_text()
     assert run.info.run_id in html
     assert run.data.tags["git.commit"] in html
-    assert html.count("Where the network looked in frame 1") == 6
+    assert html.count('Where the network looked in frame 1">') == 6
     assert done.run("git", "status", "--porcelain").stdout == ""
 
 
