@@ -172,20 +172,21 @@ def test_a_report_of_the_run_is_made_of_what_the_pipeline_left(done, run):
 
 def test_the_logged_model_predicts_the_same(in_project, run, monkeypatch):
     import mlflow
-    import torch
+    import pandas
 
-    from kinetrack.data.tensors import load_clip
     from kinetrack.using.inference import load_recogniser
 
     ours = load_recogniser(in_project.folder / "data/model")
-    size = {"num_frames": ours.num_frames, "size_px": ours.size_px}
-    paths = sorted(in_project.folder.glob("data/tensors/sample/test/*/*.pt"))[:3]
-    clips = torch.stack([load_clip(path, **size) for path in paths]).numpy()
+    videos = sorted(in_project.folder.glob("data/videos/sample/*/*.avi"))[:2]
     [model] = run.outputs.model_outputs
     # Not `set_tracking_uri`: it stays for the tests that come after in this process.
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{in_project.folder}/mlruns/mlflow.db")
     logged = mlflow.pyfunc.load_model(f"models:/{model.model_id}")
-    assert logged.predict(clips) == pytest.approx(ours.probabilities(clips))
+    answers = logged.predict(pandas.DataFrame({"video": [one.read_bytes() for one in videos]}))
+    for video, answer in zip(videos, answers.to_dict("records"), strict=True):
+        expected = ours.predict(video)
+        assert answer["labels"] == list(expected.labels)
+        assert answer["probabilities"] == pytest.approx(expected.probabilities)
 
 
 def test_stages_refuse_another_checkouts_code(done, tmp_path):

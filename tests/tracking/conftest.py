@@ -10,20 +10,17 @@ import pytest
 from kinetrack.tracking import model
 from kinetrack.tracking.store import apply_default_settings, prepare_database
 
-# Stands in for a recogniser: the answer depends on the clips and on the logged weights.
-STUB_RECOGNISER = """
-import numpy as np
-
-class StubRecogniser:
+# Stands in for a network and its decoder: the answer depends on the video and the logged weights.
+STUB_ANSWERER = """
+class StubAnswerer:
     def __init__(self, folder):
         self.weight = float((folder / "weights.safetensors").read_text())
 
-    def probabilities(self, clips):
-        first = clips.reshape(len(clips), -1).mean(axis=1) / 255 * self.weight
-        return np.stack([first, 1 - first], axis=1).astype(np.float32)
+    def answer(self, rows, *, top, views):
+        return [{"status": "ok", "probabilities": [len(video) * self.weight]} for video, _ in rows]
 
-def load_recogniser(folder):
-    return StubRecogniser(folder)
+def load_answerer(folder):
+    return StubAnswerer(folder)
 """
 
 
@@ -56,15 +53,16 @@ def project(bare_project: Path, empty_database: Path) -> Path:
 
 @pytest.fixture
 def serving_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The package that is logged with a model: the real serving code on the stub recogniser."""
+    """The package that is logged with a model: the real serving code on a stub."""
     package = tmp_path / "kinetrack"
     (package / "using").mkdir(parents=True)
     for name in ("__init__.py", "using/__init__.py"):
         (package / name).touch()
     shutil.copy(model._SERVING_CODE, package / "using")
-    (package / "using" / "inference.py").write_text(STUB_RECOGNISER)
-    stub = types.ModuleType("kinetrack.using.inference")
-    exec(STUB_RECOGNISER, stub.__dict__)
+    shutil.copy(model._PACKAGE / "errors.py", package)
+    (package / "using" / "answering.py").write_text(STUB_ANSWERER)
+    stub = types.ModuleType("kinetrack.using.answering")
+    exec(STUB_ANSWERER, stub.__dict__)
     monkeypatch.setitem(sys.modules, stub.__name__, stub)
     monkeypatch.setattr(model, "_PACKAGE", package)
     monkeypatch.setattr(model, "_SERVING_CODE", package / "using" / "serving.py")

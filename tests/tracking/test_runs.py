@@ -4,7 +4,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
 from mlflow.entities import Run
 
@@ -12,8 +12,10 @@ from kinetrack.tracking.journal import ModelFacts, journal_path, read
 from kinetrack.tracking.outage import without_passwords
 from kinetrack.tracking.runs import TrainingRun, flatten, training_run
 from kinetrack.tracking.store import database_path, open_store, tracking_uri
+from kinetrack.using.answering import Answer
 
-CLIPS = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 8, 8), dtype=np.uint8)
+VIDEOS = pd.DataFrame({"video": ["four", "sixsix"]})
+ANSWERS = [[2.0], [3.0]]  # of the stub, whose weight is 0.5
 
 
 def train(*, name: str = "first", params: Mapping[str, object] | None = None) -> TrainingRun:
@@ -170,11 +172,6 @@ def log_model(folder: Path) -> TrainingRun:
     return run
 
 
-def expected_answer() -> np.ndarray:
-    first = CLIPS.reshape(2, -1).mean(axis=1) / 255 * 0.5
-    return np.stack([first, 1 - first], axis=1).astype(np.float32)
-
-
 def test_model_is_loaded_back_by_its_run(
     model_run: TrainingRun, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,19 +182,21 @@ def test_model_is_loaded_back_by_its_run(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
-    np.testing.assert_array_equal(loaded.predict(CLIPS), expected_answer())
-    assert loaded.metadata.signature.inputs.inputs[0].shape == (-1, 3, 4, 8, 8)
+    assert list(loaded.predict(VIDEOS)["probabilities"]) == ANSWERS
+    assert loaded.metadata.signature.inputs.input_names() == ["video", "path"]
+    assert loaded.metadata.signature.outputs.input_names() == list(Answer.__annotations__)
 
 
-def test_model_refuses_clips_of_another_shape(
+def test_model_refuses_what_is_no_table_of_videos(
     model_run: TrainingRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import mlflow
 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
     loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
-    with pytest.raises(mlflow.MlflowException, match="Shape of input"):
-        loaded.predict(CLIPS[:, :, :3])
+    for table in ([[1, 2]], pd.DataFrame({"video": [1]}), pd.DataFrame({"clip": ["a"]})):
+        with pytest.raises(mlflow.MlflowException, match=r"Incompatible input|has no column video"):
+            loaded.predict(table)
 
 
 def test_logging_a_model_leaves_no_global_state(model_run: TrainingRun) -> None:
@@ -219,7 +218,7 @@ def test_moved_project_keeps_artifacts_and_model(
     shutil.rmtree(moved / "data")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
     loaded = mlflow.pyfunc.load_model(f"runs:/{model_run.run_id}/model")
-    np.testing.assert_array_equal(loaded.predict(CLIPS), expected_answer())
+    assert list(loaded.predict(VIDEOS)["probabilities"]) == ANSWERS
 
 
 def test_model_brings_its_own_code(
@@ -228,17 +227,15 @@ def test_model_brings_its_own_code(
     (saved,) = (project / "mlruns").glob("artifacts/models/*/artifacts")
     shutil.move(saved, tmp_path / "alone")
     shutil.rmtree(serving_package)
-    np.save(tmp_path / "clips.npy", CLIPS)
     code = """
-import sys, numpy as np, mlflow
+import sys, mlflow, pandas
 for name in [name for name in sys.modules if name.split(".")[0] == "kinetrack"]:
     del sys.modules[name]  # as where the package is not installed
-answer = mlflow.pyfunc.load_model("alone").predict(np.load("clips.npy"))
+answer = mlflow.pyfunc.load_model("alone").predict(pandas.DataFrame({"video": ["four"]}))
 assert sys.modules["kinetrack"].__file__.startswith(sys.argv[1]), sys.modules["kinetrack"]
-np.save("answer.npy", answer)
+assert list(answer["probabilities"]) == [[2.0]], answer
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=tmp_path, check=True)
-    np.testing.assert_array_equal(np.load(tmp_path / "answer.npy"), expected_answer())
 
 
 @pytest.mark.parametrize(

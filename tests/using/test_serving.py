@@ -1,27 +1,79 @@
-from pathlib import Path
+"""What MLflow asks of the served model; tests/using/test_served.py asks it over HTTP."""
 
-import numpy as np
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 
+from kinetrack.errors import InputError, WriteError
 from kinetrack.using import serving
 
 
-class Recogniser:
-    """Answers with the folder that it was loaded from and the clips that it was given."""
+class Answerer:
+    """Answers with the folder that it was loaded from, and what it was asked."""
+
+    error: InputError | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def probabilities(self, clips: np.ndarray) -> np.ndarray:
-        return np.full((len(clips), 2), 0.5, np.float32)
+    def answer(self, rows: list[tuple[Any, Any]], **params: Any) -> list[dict[str, Any]]:
+        if self.error:
+            raise self.error
+        return [{"folder": self.folder, "row": row, "params": params} for row in rows]
 
 
-def test_answers_with_the_logged_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(serving, "load_recogniser", Recogniser)
-    model = serving.ClipClassifier()
-    context = PythonModelContext({"model": str(tmp_path)}, None)
-    model.load_context(context)
-    answer = model.predict(context, np.zeros((3, 3, 4, 8, 8), np.uint8))
-    assert model._recogniser.folder == tmp_path
-    assert answer.shape == (3, 2)
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> serving.VideoClassifier:
+    monkeypatch.setattr(serving, "load_answerer", Answerer)
+    model = serving.VideoClassifier()
+    model.load_context(PythonModelContext({"model": str(tmp_path)}, None))
+    return model
+
+
+def ask(model: serving.VideoClassifier, table: pd.DataFrame, **params: Any) -> list[dict[str, Any]]:
+    answers = model.predict(PythonModelContext({}, None), table, params)
+    return answers.to_dict("records")
+
+
+def test_answers_with_the_logged_model(model: serving.VideoClassifier, tmp_path: Path) -> None:
+    first, second = ask(model, pd.DataFrame({"video": ["a", b"b"]}), top=1, views=2)
+    assert first == {"folder": tmp_path, "row": ("a", None), "params": {"top": 1, "views": 2}}
+    assert second["row"] == (b"b", None)
+
+
+def test_what_a_row_lacks_is_none(model: serving.VideoClassifier) -> None:
+    table = pd.DataFrame([{"video": "a"}, {"path": "b"}, {}, {"video": ["c"]}])
+    rows = [answer["row"] for answer in ask(model, table)]
+    assert rows == [("a", None), (None, "b"), (None, None), (["c"], None)]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [
+        (pd.DataFrame({"clip": ["a"]}), "the table: has no column video and none of path"),
+        (pd.DataFrame({"video": []}), "the table: has no row"),
+    ],
+)
+def test_table_without_videos_is_a_bad_request(
+    model: serving.VideoClassifier, table: pd.DataFrame, problem: str
+) -> None:
+    with pytest.raises(MlflowException, match=problem) as caught:
+        ask(model, table)
+    assert caught.value.get_http_status_code() == 400
+
+
+@pytest.mark.parametrize(("kind", "status"), [(InputError, 400), (WriteError, 503)])
+def test_error_tells_whose_fault_it_is(
+    model: serving.VideoClassifier,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: type[InputError],
+    status: int,
+) -> None:
+    monkeypatch.setattr(Answerer, "error", kind("views", "is no number"))
+    with pytest.raises(MlflowException, match="views: is no number") as caught:
+        ask(model, pd.DataFrame({"video": ["a"]}))
+    assert caught.value.get_http_status_code() == status

@@ -6,8 +6,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
@@ -17,7 +15,10 @@ _NAME = "model"
 _PACKAGE = Path(__file__).parent.parent
 _SERVING_CODE = _PACKAGE / "using" / "serving.py"
 # What loading and predicting import. Named here since finding it out takes MLflow half a minute.
-_REQUIREMENTS = ("mlflow", "numpy", "pydantic", "safetensors", "torch", "torchvision")
+_REQUIREMENTS = (
+    *("av", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors"),
+    *("torch", "torchvision"),
+)
 
 
 def begin_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel":
@@ -33,21 +34,11 @@ def begin_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel":
     return logged
 
 
-def finish_served_model(
-    client: "MlflowClient",
-    logged: "LoggedModel",
-    folder: Path,
-    *,
-    clip_shape: tuple[int, int, int, int],
-    num_classes: int,
-) -> None:
+def finish_served_model(client: "MlflowClient", logged: "LoggedModel", folder: Path) -> None:
     """Give a logged model its files: a model folder, and the code that loads it.
 
     Done with the client, since `mlflow.pyfunc.log_model` works on global state: it would leave
     MLFLOW_TRACKING_URI set for the rest of the process.
-
-    Args:
-        clip_shape: (C, T, H, W) of one uint8 clip.
     """
     from mlflow.models import Model
 
@@ -59,8 +50,7 @@ def finish_served_model(
     )
     with tempfile.TemporaryDirectory() as temporary:
         saved = Path(temporary, _NAME)
-        signature = _signature(clip_shape, num_classes=num_classes)
-        _save(saved, folder, description=description, signature=signature)
+        _save(saved, folder, description=description)
         client.log_model_artifacts(logged.model_id, str(saved))
     client.finalize_logged_model(logged.model_id, "READY")
 
@@ -72,11 +62,11 @@ def find_served_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None
     return found[0] if found else None
 
 
-def _save(saved: Path, folder: Path, *, description: "Model", signature: "ModelSignature") -> None:
+def _save(saved: Path, folder: Path, *, description: "Model") -> None:
     import mlflow.pyfunc
 
     with warnings.catch_warnings():
-        # A 32 x 224 x 224 clip would be 98 MB of JSON.
+        # It would be somebody's video.
         warnings.filterwarnings("ignore", message=".*An input example was not provided")
         mlflow.pyfunc.save_model(
             saved,
@@ -85,17 +75,34 @@ def _save(saved: Path, folder: Path, *, description: "Model", signature: "ModelS
             code_paths=[str(_PACKAGE)],
             pip_requirements=_pip_requirements(),
             mlflow_model=description,
-            signature=signature,
+            signature=_signature(),
         )
 
 
-def _signature(clip_shape: tuple[int, int, int, int], *, num_classes: int) -> "ModelSignature":
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
+def _signature() -> "ModelSignature":
+    """As `kinetrack.using.serving` reads and answers.
 
-    clips = TensorSpec(np.dtype("uint8"), (-1, *clip_shape))
-    probabilities = TensorSpec(np.dtype("float32"), (-1, num_classes))
-    return ModelSignature(Schema([clips]), Schema([probabilities]))
+    A video is text to MLflow, also where bytes are sent: of its binary type, one that is no base64
+    would end the request of all.
+    """
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, ParamSchema, ParamSpec, Schema
+
+    text, whole, real = DataType.string, DataType.long, DataType.double
+    return ModelSignature(
+        inputs=Schema([ColSpec(text, name, required=False) for name in ("video", "path")]),
+        outputs=Schema(
+            [
+                ColSpec(text, "status"),
+                ColSpec(text, "reason"),
+                ColSpec(Array(text), "labels"),
+                ColSpec(Array(real), "probabilities"),
+                ColSpec(whole, "num_frames"),
+                ColSpec(Array(text), "notes"),
+            ]
+        ),
+        params=ParamSchema([ParamSpec("top", whole, None), ParamSpec("views", whole, 1)]),
+    )
 
 
 def _pip_requirements() -> list[str]:

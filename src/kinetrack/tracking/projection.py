@@ -229,10 +229,7 @@ class Projection:
         with find_model(training.model) as folder:
             if folder is None:
                 return False
-            _, clip_shape, num_classes = training.model
-            finish_served_model(
-                self._client, self._model, folder, clip_shape=clip_shape, num_classes=num_classes
-            )
+            finish_served_model(self._client, self._model, folder)
         self._model = None
         return True
 

@@ -1,4 +1,4 @@
-"""The model as MLflow serves it: uint8 clips in, class probabilities out.
+"""The model as MLflow serves it: a table of videos in, a table of labels with probabilities out.
 
 MLflow stores this file as code beside the model and runs it on loading, so nothing is pickled.
 """
@@ -7,27 +7,55 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from kinetrack.using.inference import load_recogniser
+from kinetrack.errors import InputError, WriteError
+from kinetrack.using.answering import load_answerer
 
 
-class ClipClassifier(PythonModel):
-    """An action recogniser for whole batches of clips."""
+class VideoClassifier(PythonModel):
+    """An action recogniser for videos; one that cannot be used has its reason in the answer."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Load the model folder that was logged."""
-        self._recogniser = load_recogniser(Path(context.artifacts["model"]))
+        """Load the model folder that was logged, and the limits of this server."""
+        self._answerer = load_answerer(Path(context.artifacts["model"]))
 
     def predict(
         self,
         context: PythonModelContext,  # noqa: ARG002
-        model_input: np.ndarray,
-        params: dict[str, Any] | None = None,  # noqa: ARG002
-    ) -> np.ndarray:
-        """Return probabilities (N, K) float32 of clips (N, 3, T, H, W) uint8."""
-        return self._recogniser.probabilities(model_input)
+        model_input: pd.DataFrame,
+        params: dict[str, Any] | None = None,
+    ) -> pd.DataFrame:
+        """Answer for each row of a table with the column `video` or `path`, in its order.
+
+        Raises:
+            MlflowException: the request as a whole cannot be answered.
+        """
+        try:
+            return pd.DataFrame(self._answerer.answer(_read_rows(model_input), **params or {}))
+        except WriteError as error:
+            raise MlflowException(str(error), error_code=TEMPORARILY_UNAVAILABLE) from None
+        except InputError as error:
+            raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from None
 
 
-mlflow.models.set_model(ClipClassifier())
+def _read_rows(table: pd.DataFrame) -> list[tuple[Any, Any]]:
+    """The videos and paths; None where there is none."""
+    if not {"video", "path"} & set(table.columns):
+        raise InputError("the table", "has no column video and none of path")
+    if table.empty:
+        raise InputError("the table", "has no row")
+    videos, paths = (_read_column(table, name) for name in ("video", "path"))
+    return list(zip(videos, paths, strict=True))
+
+
+def _read_column(table: pd.DataFrame, name: str) -> list[Any]:
+    if name not in table.columns:
+        return [None] * len(table)
+    return [None if pd.api.types.is_scalar(one) and pd.isna(one) else one for one in table[name]]
+
+
+mlflow.models.set_model(VideoClassifier())
