@@ -528,6 +528,29 @@ def predict(
     raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form))
 
 
+@app.command(rich_help_panel=MODELS)
+def export(
+    out: Annotated[
+        Path, typer.Argument(help="File to write: NAME.onnx (ONNX) or NAME.pt2 (torch.export).")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, run or models:/NAME@ALIAS; default: data/model of the project."),
+    ] = None,
+) -> None:
+    """Write a model for use without this project: bytes of clips in, probabilities out.
+
+    Beside it a JSON says how clips are cut and which class each probability is of. An export that
+    differs from the model is refused. ONNX needs the extra: export.
+    """
+    from kinetrack.using.exporting import export_model
+    from kinetrack.using.loading import load
+
+    recogniser = load(model or _present_model())
+    difference = export_model(out, recogniser.network, recogniser.card)
+    typer.echo(f"{out}: probabilities differ from the model's by {difference:.1g} at most")
+
+
 @app.command(rich_help_panel=RESULTS)
 def ui(
     port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,

@@ -41,6 +41,11 @@ class Recogniser:
         self.card = card
 
     @property
+    def network(self) -> nn.Module:
+        """The network itself, on the CPU, in evaluation mode."""
+        return self._model
+
+    @property
     def labels(self) -> tuple[str, ...]:
         """Class names, in the order of the probabilities."""
         return tuple(self.card.labels)

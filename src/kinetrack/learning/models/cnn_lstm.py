@@ -24,6 +24,7 @@ class CnnLstm(nn.Module):
         """Clips (N, 3, T, H, W) to logits (N, K)."""
         frames = clips.transpose(1, 2).flatten(0, 1)  # (N * T, 3, H, W)
         features: Tensor = self.cnn(frames)
-        steps, _ = self.lstm(features.reshape(len(clips), -1, _FEATURES))  # (N, T, hidden)
+        # Not `len(clips)`: it would fix the number of clips of an exported network.
+        steps, _ = self.lstm(features.reshape(-1, clips.shape[2], _FEATURES))  # (N, T, hidden)
         logits: Tensor = self.head(steps[:, -1])
         return logits
