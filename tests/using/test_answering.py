@@ -115,7 +115,7 @@ def test_decoder_that_crashes_leaves_an_answer(
         raise VideoError("crashed the decoder (SIGSEGV)")
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "decode_isolated", crash)
+        patch.setattr(intake, "measure_video", crash)
         (answer,) = VideoAnswerer(recogniser, Limits()).answer([(video.read_bytes(), None)])
     assert answer["reason"] == "crashed the decoder (SIGSEGV)"
     (again,) = VideoAnswerer(recogniser, Limits()).answer([(video.read_bytes(), None)])

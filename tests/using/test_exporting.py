@@ -126,15 +126,11 @@ def test_command_exports_a_model_folder(tmp_path: Path) -> None:
     assert out.exists()
 
 
-# Frames and pixels that each network takes, as small as can be.
-SIZES = {"lecture_3dcnn": (32, 48), "mvit_v2_s": (16, 224)}
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_every_network_can_be_exported(name: str, suffix: str) -> None:
-    frames, size_px = SIZES.get(name, NETWORKS[name].smallest_clip)
+    frames, size_px = NETWORKS[name].smallest_clip
     card = model_card(name, num_frames=frames, size_px=size_px)
     exported = convert(built(card), card, suffix=suffix, name=Path(f"a{suffix}"))
     assert exported.largest_difference < 1e-5

@@ -9,12 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from kinetrack.data.containers import VideoError, identify, open_container, pick_stream
-from kinetrack.data.video import decode_isolated
+from kinetrack.data.containers import VideoError, identify
 from kinetrack.errors import InputError, printable
 from kinetrack.files import atomic_file
-from kinetrack.isolation import report_progress
 from kinetrack.learning.checkpoint import ModelCard
+from kinetrack.using.measuring import measure_video
 from kinetrack.using.prediction import Prepared, prepare
 
 PREFIX = "KINETRACK_SERVE_"
@@ -97,9 +96,8 @@ def _decode(text: str, limits: Limits) -> bytes:
 
 
 def _check_size(size_bytes: int, limits: Limits) -> None:
-    size_mb = size_bytes / _BYTES_OF_MB
-    if size_mb > limits.video_mb:
-        _refuse("is too large", f"{size_mb:.4g} MB", f"{limits.video_mb:g} MB")
+    if size_bytes > limits.video_mb * _BYTES_OF_MB:
+        _refuse("is too large", f"{size_bytes} bytes", f"{limits.video_mb:g} MB")
 
 
 def _refuse(problem: str, found: str, most: str) -> None:
@@ -136,7 +134,7 @@ def prepare_within(
     """
     try:
         _check_size(identify(video)[0], limits)
-        duration_s, num_pixels = decode_isolated(_measure, video, stall_s=stall_s)
+        duration_s, num_pixels = measure_video(video, stall_s=stall_s)
     except VideoError as error:
         raise InputError(video, str(error)) from None
     if duration_s > limits.duration_s:
@@ -147,21 +145,6 @@ def prepare_within(
     return prepare(
         video, decoding=card.decoding, geometry=card.clip, windows=views, stall_s=stall_s
     )
-
-
-def _measure(path: Path) -> tuple[float, int]:
-    """Seconds, and pixels of all frames, by counting packets: a header may promise less."""
-    with open_container(path) as container:
-        stream = pick_stream(container)
-        first, last, num_packets = math.inf, -math.inf, 0
-        for packet in container.demux(stream):
-            report_progress()
-            num_packets += packet.size > 0  # the last one is empty
-            stamp = packet.dts if packet.pts is None else packet.pts
-            if stamp is not None:
-                first, last = min(first, stamp), max(last, stamp + (packet.duration or 0))
-        duration_s = max(last - first, 0) * float(stream.time_base or 0)
-        return duration_s, num_packets * stream.width * stream.height
 
 
 def reason_of(error: InputError) -> str:
