@@ -551,6 +551,23 @@ def export(
     typer.echo(f"{out}: probabilities differ from the model's by {difference:.1g} at most")
 
 
+@app.command(rich_help_panel=MODELS)
+def demo(
+    model: Annotated[
+        str | None,
+        typer.Option(help="Folder, run or models:/NAME@ALIAS; default: data/model of the project."),
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Default: a free one.")] = None,
+) -> None:
+    """Open a page to try a model: drop a video, see its answer and where it looked; Ctrl-C ends it.
+
+    For this machine only. The limits of docs/serving.md hold.
+    """
+    from kinetrack.cli.demo import serve_demo
+
+    serve_demo(model or _present_model(), port=port)
+
+
 @app.command(rich_help_panel=RESULTS)
 def ui(
     port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,

@@ -22,6 +22,13 @@ def write_page(
     **values: object,
 ) -> None:
     """Fill a template and write the page."""
+    write_text(path, fill_page(template, filters=filters, **values))
+
+
+def fill_page(
+    template: str, *, filters: Mapping[str, Callable[..., object]] | None = None, **values: object
+) -> str:
+    """Fill a template; return the page."""
     # Names come from people's folders: every value is escaped, and a slip in a template ends here.
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -32,7 +39,7 @@ def write_page(
     )
     environment.filters["duration"] = _describe_duration
     environment.filters.update(filters or {})
-    write_text(path, environment.get_template(template).render(**values))
+    return environment.get_template(template).render(**values)
 
 
 def to_address(picture: Image.Image) -> str:

@@ -65,6 +65,11 @@ def draw_strip(
     except InputError as error:
         return Strip([], [], problem=f"no picture: its packed clip {error.problem}")
     heat = explain(window_thwc.transpose(3, 0, 1, 2)) if explain else None
+    return draw_window(window_thwc, heat)
+
+
+def draw_window(window_thwc: NDArray[np.uint8], heat: NDArray[np.float32] | None = None) -> Strip:
+    """Draw some frames of a window, evenly spread; with a saliency (T, H, W), where it lies."""
     chosen = np.linspace(0, len(window_thwc) - 1, min(_FRAMES, len(window_thwc)))
     frames = [
         StripFrame(
