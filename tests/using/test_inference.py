@@ -1,5 +1,3 @@
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -104,14 +102,3 @@ def test_clips_of_another_type_or_shape_are_refused(
 def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"model\.json: cannot be read"):
         load_recogniser(tmp_path)
-
-
-def test_served_model_needs_no_decoder() -> None:
-    """Its environment has what `tracking.model` lists, which is little."""
-    code = (
-        "import sys, kinetrack.using.inference;"
-        " print(*({'av', 'PIL', 'joblib', 'typer', 'dvc', 'yaml'} & set(sys.modules)))"
-    )
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
-    assert result.stdout.split() == []

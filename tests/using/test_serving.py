@@ -1,14 +1,18 @@
 """What MLflow asks of the served model; tests/using/test_served.py asks it over HTTP."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import grimp
 import pandas as pd
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.pyfunc.model import PythonModelContext
 
 from kinetrack.errors import InputError, WriteError
+from kinetrack.tracking import model as logging
 from kinetrack.using import serving
 
 
@@ -77,3 +81,29 @@ def test_error_tells_whose_fault_it_is(
     with pytest.raises(MlflowException, match="views: is no number") as caught:
         ask(model, pd.DataFrame({"video": ["a"]}))
     assert caught.value.get_http_status_code() == status
+
+
+def test_model_asks_for_all_packages_that_it_imports() -> None:
+    graph = grimp.build_graph("kinetrack", include_external_packages=True, cache_dir=None)
+    found, waiting = set(), ["kinetrack.using.serving"]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            if name.startswith("kinetrack"):
+                waiting += graph.find_modules_directly_imported_by(name)
+    packages = {name for name in found if not name.startswith("kinetrack")}
+    needed = {{"PIL": "pillow"}.get(name, name) for name in packages - sys.stdlib_module_names}
+    asked = {requirement.partition("==")[0] for requirement in logging._pip_requirements()}
+    assert needed == asked
+
+
+def test_model_loads_nothing_of_the_pipeline() -> None:
+    """Its environment has what `tracking.model` lists, which is little."""
+    code = (
+        "import sys, kinetrack.using.answering;"
+        " print(*({'joblib', 'typer', 'dvc', 'yaml', 'captum'} & set(sys.modules)))"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert result.stdout.split() == []

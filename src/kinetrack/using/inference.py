@@ -3,7 +3,7 @@
 import os
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.learning.inputs import to_input
-
-if TYPE_CHECKING:
-    from kinetrack.using.prediction import Prepared
+from kinetrack.using.prediction import Prepared, prepare
 
 
 class Prediction(NamedTuple):
@@ -70,13 +68,10 @@ class Recogniser:
         Raises:
             InputError: no such video, or one that cannot be used.
         """
-        # Here: a model that MLflow serves has no decoder in its environment.
-        from kinetrack.using.prediction import prepare  # noqa: PLC0415
-
         card, path = self.card, Path(video)
         return self.answer(prepare(path, decoding=card.decoding, geometry=card.clip, windows=views))
 
-    def answer(self, prepared: "Prepared") -> Prediction:
+    def answer(self, prepared: Prepared) -> Prediction:
         """Tell what a prepared video shows: the mean of the logits over its views."""
         # One by one: the memory does not grow with the number of views.
         views = [self._logits(clip[None])[0].double() for clip in prepared.clips]
