@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 _SPLIT_COLOURS = {"train": "#4C72B0", "val": "#DD8452", "test": "#55A868"}
+_LONGEST_NAME = 55
 _MARK = "#808890"  # seen on white and on black
 # Above this many classes a cell is too small for a number.
 _MOST_NUMBERED_CLASSES = 20
@@ -69,17 +70,19 @@ def draw_intervals(rows: Sequence[tuple[str, float, tuple[float, float] | None]]
     Args:
         rows: name, difference and the bounds of its interval, if it is known.
     """
-    figure = _figure(width_in=6.4, height_in=1.1 + 0.4 * len(rows))
+    figure = _figure(width_in=4.6, height_in=0.9 + 0.5 * len(rows))
     axes = figure.subplots()
     axes.axvline(0, color=_MARK, linestyle="--", linewidth=1)
-    for place, (_, difference, bounds) in enumerate(rows):
+    for place, (name, difference, bounds) in enumerate(rows):
         colour = _SPLIT_COLOURS["train"]
+        # Above its line, where a long one has room; a dollar sign in it is no formula.
+        shown = name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..."
+        across = axes.get_yaxis_transform()
+        axes.text(0, place - 0.25, shown, transform=across, fontsize=9, parse_math=False)
         if bounds:
             axes.plot(bounds, [place, place], color=colour, linewidth=2, marker="|")
         axes.plot(difference, place, color=colour, marker="o")
-    # A dollar sign in a name is no formula.
-    axes.set_yticks(range(len(rows)), [name for name, *_ in rows], parse_math=False)
-    axes.set(xlabel="difference of the accuracy", ylim=(len(rows) - 0.5, -0.5))
+    axes.set(xlabel="difference of the accuracy", ylim=(len(rows) - 0.5, -0.7), yticks=[])
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.grid(axis="x", alpha=0.25)
     return figure
