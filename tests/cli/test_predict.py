@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import kinetrack
-from kinetrack.cli import predict as command
-from kinetrack.cli.predict import predict
+from kinetrack.cli.predict import command
+from kinetrack.cli.predict.command import predict
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
@@ -139,7 +139,7 @@ def test_truncated_video_has_an_answer_and_a_note(
 def test_views_that_the_model_cannot_take_are_refused_before_any_video_is_decoded(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(command, "map_clips", None)
+    monkeypatch.setattr(command, "map_ahead", None)
     with pytest.raises(InputError, match="looks at the whole video at once"):
         run(folder, folder / "videos/a.avi", views=3)
 
@@ -171,25 +171,20 @@ def test_only_some_videos_are_held_at_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    sizes = []
-    real = command.map_clips
+    limits = []
+    real = command.map_ahead
 
-    def counting(function: Any, items: Any, **options: Any) -> Any:
-        sizes.append(len(items))
-        return real(function, items, **options)
+    def spying(*args: Any, at_once: int, **options: Any) -> Any:
+        limits.append(at_once)
+        return real(*args, at_once=at_once, **options)
 
-    monkeypatch.setattr(command, "map_clips", counting)
-    monkeypatch.setattr(command, "_AT_ONCE", 2)
-    run(folder, *[folder / "videos/a.avi"] * 5)
-    assert sizes == [2, 2, 1]
-    assert len(lines(capsys)) == 5
-    sizes.clear()
-    monkeypatch.setattr(command, "_CLIPS_AT_ONCE", 4)
+    monkeypatch.setattr(command, "map_ahead", spying)
     geometry = GEOMETRY.model_copy(update={"sampling": "center"})
     card = model_card().model_copy(update={"clip": geometry})
     save_model(tmp_path / "model", Small3dCnn(num_classes=2), card)
-    run(folder, *[folder / "videos/a.avi"] * 2, model=str(tmp_path / "model"), views=4)
-    assert sizes == [1, 1]
+    for views in (1, 16, 100):
+        run(folder, folder / "videos/a.avi", model=str(tmp_path / "model"), views=views)
+    assert limits == [16, 4, 1]
 
 
 @pytest.mark.parametrize(

@@ -497,35 +497,65 @@ def pull_model(
 @app.command(rich_help_panel=MODELS)
 def predict(
     videos: Annotated[
-        list[str], typer.Argument(help="Files, folders, or - for a list on the standard input.")
+        list[str],
+        typer.Argument(
+            help="Files, folders, patterns ('a/*.mp4', 'a/**'), or - for a list on stdin."
+        ),
     ],
     *,
     model: Annotated[
         str | None,
         typer.Option(help="Folder, run or models:/NAME@ALIAS; default: data/model of the project."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each video.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each video or step.")] = 3,
     views: Annotated[
         int, typer.Option(min=1, max=100, help="Windows over each video, averaged.")
     ] = 1,
+    window: Annotated[
+        float | None,
+        typer.Option(help="Tell a time line: the window that is looked at, in seconds."),
+    ] = None,
+    stride: Annotated[
+        float | None, typer.Option(help="Step of the time line, in seconds; default: 1.")
+    ] = None,
+    draw: Annotated[
+        Path | None,
+        typer.Option(help="Folder for copies of the videos with the time line drawn in."),
+    ] = None,
+    draw_as: Annotated[
+        Literal["mp4", "gif"] | None,
+        typer.Option("--as", help="What is drawn: mp4 (default) or a small gif."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON Lines, an object a video.")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV, a line a class.")] = False,
+    as_csv: Annotated[
+        bool, typer.Option("--csv", help="Print CSV, a line a class of each video or step.")
+    ] = False,
 ) -> None:
-    """Tell what videos show.
+    """Tell what videos show, as a whole or, with --window, step by step.
 
     A video that cannot be used is named, and the others are done.
 
-    Exit code 0: every video has an answer; 1: some have; 2: none has, or bad input.
+    Exit code 0: every video has an answer; 1: some have; 2: none has, or bad input; 141: the
+    output is no longer read.
     """
-    from kinetrack.cli.predict import predict
+    from kinetrack.cli.predict.command import Walk, predict
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two forms: choose one")
+    for option, value in {"--stride": stride, "--draw": draw, "--as": draw_as}.items():
+        needed, there = ("--draw", draw) if option == "--as" else ("--window", window)
+        if value is not None and there is None:
+            raise typer.BadParameter(f"{option} needs {needed}")
+    if window is not None and views > 1:
+        raise typer.BadParameter("--window has one view of each step: leave --views out")
     form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
+    walk = None
+    if window is not None:
+        walk = Walk(window, 1.0 if stride is None else stride, draw, draw_as or "mp4")
     model = model or _present_model()
-    raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form))
+    raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form, walk=walk))
 
 
 @app.command(rich_help_panel=MODELS)

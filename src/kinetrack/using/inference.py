@@ -1,9 +1,8 @@
 """A trained model that answers: videos or packed clips in, class probabilities out."""
 
 import os
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,22 +12,11 @@ from torch import Tensor, nn
 
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.learning.inputs import to_input
+from kinetrack.using.answers import Prediction, Step, Timeline
 from kinetrack.using.prediction import Prepared, prepare
-
-
-class Prediction(NamedTuple):
-    """What a model says of a video: classes and their probabilities, the most probable first."""
-
-    labels: tuple[str, ...]
-    probabilities: tuple[float, ...]
-    num_frames: int
-    notes: tuple[str, ...] = ()
-    """What a person should look at before trusting the video, as frames that are missing."""
-
-    def top(self, number: int) -> list[tuple[str, float]]:
-        """The most probable classes, each with its probability."""
-        pairs = zip(self.labels, self.probabilities, strict=True)
-        return list(islice(pairs, number))
+from kinetrack.using.scratch import scratch_folder
+from kinetrack.using.timeline import Footage, decode_footage, look_through
+from kinetrack.using.windows import check_seconds
 
 
 class Recogniser:
@@ -70,6 +58,34 @@ class Recogniser:
         """
         card, path = self.card, Path(video)
         return self.answer(prepare(path, decoding=card.decoding, geometry=card.clip, windows=views))
+
+    def timeline(
+        self, video: str | os.PathLike[str], *, window_s: float, stride_s: float = 1.0
+    ) -> Timeline:
+        """Tell what a long video shows, step by step.
+
+        Args:
+            window_s: length of the window around each step, in seconds; it is judged as a clip of
+                its own.
+            stride_s: length of a step, in seconds.
+
+        Raises:
+            InputError: no such video, one that cannot be used, or windows too short for the model.
+        """
+        check_seconds(window_s=window_s, stride_s=stride_s)
+        with scratch_folder() as scratch:
+            footage = decode_footage(Path(video), scratch, decoding=self.card.decoding)
+            steps = tuple(self.watch(footage, window_s=window_s, stride_s=stride_s))
+        return Timeline(steps, footage.num_frames, footage.times.end_s, footage.notes)
+
+    def watch(self, footage: Footage, *, window_s: float, stride_s: float) -> Iterator[Step]:
+        """Tell what a decoded video shows, step by step; see `timeline`."""
+        seen, prediction = None, None
+        for look in look_through(footage, self.card.clip, window_s=window_s, stride_s=stride_s):
+            if look.prepared is not seen:
+                prediction = self.answer(look.prepared) if look.prepared else None
+                seen = look.prepared
+            yield Step(look.start_s, look.end_s, prediction, look.reason)
 
     def answer(self, prepared: Prepared) -> Prediction:
         """Tell what a prepared video shows: the mean of the logits over its views."""

@@ -2,12 +2,12 @@
 
 import os
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.fetching import fetch_model
 from kinetrack.tracking.records import find_record
 from kinetrack.using.inference import Recogniser, load_recogniser
+from kinetrack.using.scratch import scratch_folder
 
 _PRESENT = "data/model"
 
@@ -30,7 +30,7 @@ def load(model: str | os.PathLike[str] = _PRESENT) -> Recogniser:
         if "/" in address:
             raise InputError(address, "is no model folder", remedy="dvc pull, or name a run")
         address = f"run:{find_record(address).run_id}"
-    with TemporaryDirectory(prefix="kinetrack-") as scratch:
-        fetched = Path(scratch, "model")
+    with scratch_folder() as scratch:
+        fetched = scratch / "model"
         fetch_model(address, fetched)
         return load_recogniser(fetched)

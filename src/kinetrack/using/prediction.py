@@ -1,8 +1,7 @@
 """From a video file to what a network sees of it, by the same way as in training."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from kinetrack.data.containers import VideoError
 from kinetrack.data.decoding import Decoding
-from kinetrack.data.frames import extract_frames
+from kinetrack.data.frames import ExtractionReport, extract_frames
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import (
     ClipGeometry,
@@ -21,6 +20,7 @@ from kinetrack.data.sampling import (
 )
 from kinetrack.errors import InputError
 from kinetrack.learning.batches import View, cut_view
+from kinetrack.using.scratch import scratch_folder
 
 STALL_S = 60.0
 
@@ -53,21 +53,13 @@ def prepare(
             windows for a network that looks at the whole clip at once, or no room.
     """
     check_windows(geometry, windows)
-    if "\0" in str(video):  # as of `find -print0`: the system's calls raise another error
-        raise InputError(video, "is no file name", expected="no zero byte in it")
-    with TemporaryDirectory(prefix="kinetrack-") as scratch:
-        archive = Path(scratch, "clip.zip")
-        try:
-            report = extract_frames(video, archive, **decoding.model_dump(), stall_s=stall_s)
-        except VideoError as error:
-            raise InputError(video, str(error)) from None
+    with scratch_folder() as scratch:
+        archive = scratch / "clip.zip"
+        report = decode(video, archive, decoding=decoding, stall_s=stall_s)
         geometry = _with_room(geometry, windows)
-        if is_short(geometry, report.num_frames) and geometry.short_clips in ("fail", "drop"):
-            expected = f"at least {needed_frames(geometry)}"
-            found = f"{report.num_frames} frames"
-            raise InputError(video, "is too short for this model", found=found, expected=expected)
-        indices = packed_indices(geometry, report.num_frames)
-        clips = np.stack(list(_cut_windows(archive, indices, geometry, windows)))
+        check_length(video, geometry, report.num_frames)
+        views = choose_views(geometry, report.num_frames, windows)
+        clips = np.stack([cut_clip(archive, indices, geometry) for indices in views])
     return Prepared(clips, report.num_frames, report.notes)
 
 
@@ -82,25 +74,58 @@ def check_windows(geometry: ClipGeometry, windows: int) -> None:
         raise InputError("the model", problem, found=f"{windows} views", expected="1")
 
 
+def decode(
+    video: Path, archive: Path, *, decoding: Decoding, stall_s: float = STALL_S
+) -> ExtractionReport:
+    """Write the frames of a video into an archive, encoded as those of the training were.
+
+    Raises:
+        InputError: no video, one that gives no frame, or no room.
+    """
+    if "\0" in str(video):  # as of `find -print0`: the system's calls raise another error
+        raise InputError(video, "is no file name", expected="no zero byte in it")
+    try:
+        return extract_frames(video, archive, **decoding.model_dump(), stall_s=stall_s)
+    except VideoError as error:
+        raise InputError(video, str(error)) from None
+
+
+def check_length(video: Path, geometry: ClipGeometry, num_frames: int) -> None:
+    """Refuse a video of so few frames that the network was never shown the like.
+
+    Raises:
+        InputError: it is one.
+    """
+    if is_short(geometry, num_frames) and geometry.short_clips in ("fail", "drop"):
+        expected, found = f"at least {needed_frames(geometry)}", f"{num_frames} frames"
+        raise InputError(video, "is too short for this model", found=found, expected=expected)
+
+
+def choose_views(geometry: ClipGeometry, num_frames: int, windows: int = 1) -> Iterator[list[int]]:
+    """Name the frames of each window, of a clip that has `num_frames`."""
+    indices = packed_indices(geometry, num_frames)
+    for start in view_starts(len(indices), geometry.num_frames, windows):
+        yield indices[start : start + geometry.num_frames]
+
+
+def cut_clip(archive: Path, indices: Sequence[int], geometry: ClipGeometry) -> NDArray[np.uint8]:
+    """Make the window (3, T, H, W) of these frames; only they are read."""
+    packed = pack_clip(
+        archive,
+        indices,
+        crop=geometry.crop,
+        resize_px=geometry.resize_px,
+        size_px=geometry.size_px,
+        spare_px=geometry.spare_px,
+    )
+    clip: NDArray[np.uint8] = (
+        cut_view(packed.permute(1, 2, 3, 0), geometry, View()).permute(3, 0, 1, 2).numpy()
+    )
+    return clip
+
+
 def _with_room(geometry: ClipGeometry, windows: int) -> ClipGeometry:
     """The geometry that has the whole video to choose several windows from."""
     if windows == 1:
         return geometry
     return geometry.model_copy(update={"sampling": "random", "spare_frames": "all"})
-
-
-def _cut_windows(
-    archive: Path, indices: list[int], geometry: ClipGeometry, windows: int
-) -> Iterator[NDArray[np.uint8]]:
-    """Each window (3, T, H, W); of a long video, only its frames are read."""
-    for start in view_starts(len(indices), geometry.num_frames, windows):
-        packed = pack_clip(
-            archive,
-            indices[start : start + geometry.num_frames],
-            crop=geometry.crop,
-            resize_px=geometry.resize_px,
-            size_px=geometry.size_px,
-            spare_px=geometry.spare_px,
-        )
-        window = cut_view(packed.permute(1, 2, 3, 0), geometry, View())
-        yield window.permute(3, 0, 1, 2).numpy()

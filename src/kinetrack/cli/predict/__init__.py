@@ -1,0 +1,1 @@
+"""`kinetrack predict`: what videos show, as a table, JSON Lines or CSV, and drawn into a copy."""
