@@ -36,6 +36,7 @@ _CODING = {
 }
 
 Size = tuple[int, int]
+Watch = Callable[[Sequence[int]], Iterable[int]]
 
 
 class _Encoding(NamedTuple):
@@ -60,11 +61,19 @@ def drawn_path(folder: Path, video: Path, form: DrawnForm) -> Path:
     return folder / f"{short or 'video'}-{number}.{form}"
 
 
-def draw_video(path: Path, footage: Footage, steps: Sequence[Step], *, form: DrawnForm) -> None:
+def draw_video(
+    path: Path,
+    footage: Footage,
+    steps: Sequence[Step],
+    *,
+    form: DrawnForm,
+    watch: Watch = iter,
+) -> None:
     """Write a copy of a video with the label and probability of its step in every frame.
 
     An MP4 has all frames at their times, and a long side of 320 to 1920 pixels; a GIF is at most
     480 pixels wide, with at most ten frames a second. One frame at a time is held in memory.
+    `watch` passes the numbers of the frames on, one when each is due.
 
     Raises:
         InputError: the frames cannot be read or encoded.
@@ -73,12 +82,14 @@ def draw_video(path: Path, footage: Footage, steps: Sequence[Step], *, form: Dra
     write = {"mp4": _write_mp4, "gif": _write_gif}[form]
     with atomic_file(path) as file:
         try:
-            write(file, footage, steps)
+            write(file, footage, steps, watch)
         except av.FFmpegError as error:
+            if isinstance(error.__context__, OSError):  # of writing: no room
+                raise error.__context__ from None
             raise InputError(path, "cannot be encoded", found=error.strerror) from None
 
 
-def _write_mp4(file: IO[bytes], footage: Footage, steps: Sequence[Step]) -> None:
+def _write_mp4(file: IO[bytes], footage: Footage, steps: Sequence[Step], watch: Watch) -> None:
     times = footage.times
     # Encoders take no longer number above or below the line; 30000/1001 stays what it is.
     rate = Fraction(times.fps).limit_denominator(max(int(65_535 / times.fps), 1))
@@ -90,15 +101,15 @@ def _write_mp4(file: IO[bytes], footage: Footage, steps: Sequence[Step]) -> None
         tick_s=1 / rate if times.is_constant else Fraction(1, 1000),
     )
     frames = range(footage.num_frames)
-    pictures = _draw_labels(footage, steps, frames, size_of=_mp4_size)
+    pictures = _draw_labels(footage, steps, frames, size_of=_mp4_size, watch=watch)
     _encode(file, map(av.VideoFrame.from_image, pictures), times.starts_s, encoding)
 
 
-def _write_gif(file: IO[bytes], footage: Footage, steps: Sequence[Step]) -> None:
+def _write_gif(file: IO[bytes], footage: Footage, steps: Sequence[Step], watch: Watch) -> None:
     # By PyAV: Pillow holds all frames until it has the last one.
     encoding = _Encoding("gif", "gif", "pal8", rate=Fraction(10), tick_s=Fraction(1, 100))
     frames = list(_thin_out(footage.times))
-    pictures = _draw_labels(footage, steps, frames, size_of=_gif_size)
+    pictures = _draw_labels(footage, steps, frames, size_of=_gif_size, watch=watch)
     _encode(file, map(_quantise, pictures), footage.times.starts_s[frames], encoding)
 
 
@@ -108,11 +119,12 @@ def _draw_labels(
     frames: Sequence[int],
     *,
     size_of: Callable[[Size], Size],
+    watch: Watch,
 ) -> Iterator[Image.Image]:
     """The pictures of these frames with their labels, all of one size."""
     starts_s = [step.start_s for step in steps]
     size: Size | None = None
-    for frame, image in zip(frames, read_frames(footage.archive, frames), strict=True):
+    for frame, image in zip(watch(frames), read_frames(footage.archive, frames), strict=True):
         size = size or size_of(image.size)
         drawn = image if image.size == size else image.resize(size, Image.Resampling.BILINEAR)
         place = bisect_right(starts_s, footage.times.starts_s[frame] + EARLY_S) - 1

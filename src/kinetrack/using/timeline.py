@@ -94,15 +94,17 @@ def _check_windows(
 ) -> None:
     check_length(footage.video, geometry, footage.num_frames)
     windows = spread_windows(footage.times, window_s=window_s, stride_s=stride_s)
-    shorts = (_is_short(window.frames, geometry) for window in windows)
-    if any(shorts) if footage.times.is_constant else all(shorts):
-        needed, fps = _needed(geometry), footage.num_frames / footage.times.end_s
+    counts = [len(window.frames) for window in windows]
+    needed = _needed(geometry)
+    found = min(counts) if footage.times.is_constant else max(counts)
+    if found < needed:
+        shortest_s = math.ceil(1000 * needed * footage.times.end_s / footage.num_frames) / 1000
         raise InputError(
             footage.video,
             f"has windows of {window_s:g} s that are too short for this model",
-            found=f"{int(window_s * fps)} frames",
+            found=f"{found} frames",
             expected=f"at least {needed}",
-            remedy=f"a window of {math.ceil(1000 * needed / fps) / 1000:g} s or more",
+            remedy=f"a window of {shortest_s:g} s or more",
         )
 
 
@@ -110,14 +112,11 @@ def _needed(geometry: ClipGeometry) -> int:
     return needed_frames(geometry) if geometry.short_clips in ("fail", "drop") else 1
 
 
-def _is_short(frames: range, geometry: ClipGeometry) -> bool:
-    return len(frames) < _needed(geometry)
-
-
 def _tell_short(frames: range, geometry: ClipGeometry) -> str:
-    if not _is_short(frames, geometry):
+    needed = _needed(geometry)
+    if len(frames) >= needed:
         return ""
-    return f"{len(frames)} frames in the window, expected at least {_needed(geometry)}"
+    return f"{len(frames)} frames in the window, expected at least {needed}"
 
 
 def _cut(zipped: zipfile.ZipFile, archive: Path, frames: range, geometry: ClipGeometry) -> Prepared:

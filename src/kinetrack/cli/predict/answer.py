@@ -123,5 +123,6 @@ def _rank(prediction: Prediction, top: int) -> Iterator[tuple[object, ...]]:
 
 def _row(values: Sequence[object]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
-    return text.getvalue()
+    # Python 3.11 puts quotes around what is in this line end only.
+    csv.writer(text, lineterminator="\r\n").writerow(values)
+    return text.getvalue().removesuffix("\r\n")

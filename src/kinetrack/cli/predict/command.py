@@ -174,20 +174,23 @@ def _walk_through(
             for step in watch.steps(looked, total=total, name=path.name)
         )
         told = Timeline(steps, footage.num_frames, times.end_s, footage.notes)
-        return Answer(path, told, drawn=_draw(footage, told, walk) if walk.draw else None)
+        return Answer(path, told, drawn=_draw(footage, told, walk, watch) if walk.draw else None)
     except WriteError:
         raise
     except InputError as error:
         return Answer(path, reason=_explain(error, path))
 
 
-def _draw(footage: Footage, told: Timeline, walk: Walk) -> Path:
+def _draw(footage: Footage, told: Timeline, walk: Walk, watch: Watch) -> Path:
     # matplotlib, whose font it takes, is a while to import.
     from kinetrack.using.drawing import draw_video, drawn_path
 
+    def tell(frames: Sequence[int]) -> Iterable[int]:
+        return watch.steps(frames, total=len(frames), name=f"drawing {footage.video.name}")
+
     assert walk.draw
     path = drawn_path(walk.draw, footage.video, walk.draw_as)
-    draw_video(path, footage, told.steps, form=walk.draw_as)
+    draw_video(path, footage, told.steps, form=walk.draw_as, watch=tell)
     return path
 
 
@@ -201,8 +204,7 @@ def _print(answers: Iterable[Sequence[str]]) -> bool:
         sys.stdout.reconfigure(errors="backslashreplace")
     for lines in answers:
         try:
-            sys.stdout.write("".join(f"{line}\n" for line in lines))
-            sys.stdout.flush()
+            print("\n".join(lines), flush=True)
         except OSError as error:
             _print_no_more()
             if isinstance(error, BrokenPipeError):
