@@ -499,7 +499,7 @@ def predict(
     videos: Annotated[
         list[str],
         typer.Argument(
-            help="Files, folders, patterns ('a/*.mp4', 'a/**'), or - for a list on stdin."
+            help="Files, folders, patterns ('a/*.mp4', 'a/**'), or -: a name a line on stdin."
         ),
     ],
     *,
@@ -513,18 +513,21 @@ def predict(
     ] = 1,
     window: Annotated[
         float | None,
-        typer.Option(help="Tell a time line: the window that is looked at, in seconds."),
+        typer.Option(help="Tell a time line: length of the window that is looked at, in seconds."),
     ] = None,
     stride: Annotated[
-        float | None, typer.Option(help="Step of the time line, in seconds; default: 1.")
+        float | None,
+        typer.Option(help="Length of a step of the time line, in seconds; default: 1."),
     ] = None,
     draw: Annotated[
         Path | None,
-        typer.Option(help="Folder for copies of the videos with the time line drawn in."),
+        typer.Option(
+            help="Folder for copies of the videos, with the labels of the time line drawn in."
+        ),
     ] = None,
     draw_as: Annotated[
         Literal["mp4", "gif"] | None,
-        typer.Option("--as", help="What is drawn: mp4 (default) or a small gif."),
+        typer.Option("--as", help="Form of the copies: mp4 (default), or a small gif."),
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON Lines, an object a video.")
@@ -535,7 +538,9 @@ def predict(
 ) -> None:
     """Tell what videos show, as a whole or, with --window, step by step.
 
-    A video that cannot be used is named, and the others are done.
+    A step has the label of the window around its middle, which is judged as a clip of its own;
+    steps in a row of one label are printed as one. Folders stand for all videos below them. A
+    video that cannot be used is named, and the others are done.
 
     Exit code 0: every video has an answer; 1: some have; 2: none has, or bad input; 141: the
     output is no longer read.
