@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from kinetrack.errors import InputError, WriteError
-from kinetrack.using.inference import Prediction, Recogniser, load_recogniser
+from kinetrack.using.answers import Prediction
+from kinetrack.using.inference import Recogniser, load_recogniser
 from kinetrack.using.intake import (
     PREFIX,
     Limits,

@@ -11,7 +11,8 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from kinetrack.errors import InputError, WriteError, printable
-from kinetrack.using.inference import Prediction, Recogniser
+from kinetrack.using.answers import Prediction
+from kinetrack.using.inference import Recogniser
 from kinetrack.using.intake import Limits, prepare_within, reason_of, stored
 from kinetrack.using.pages.document import fill_page
 from kinetrack.using.pages.strips import Strip, draw_window

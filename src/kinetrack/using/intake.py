@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from kinetrack.data.containers import VideoError, identify
@@ -15,6 +14,7 @@ from kinetrack.files import atomic_file
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.using.measuring import measure_video
 from kinetrack.using.prediction import Prepared, prepare
+from kinetrack.using.scratch import scratch_folder
 
 PREFIX = "KINETRACK_SERVE_"
 # Who waits for an answer waits no longer: MLflow's server gives a request 60 s.
@@ -79,8 +79,8 @@ def stored(content: str | bytes, limits: Limits) -> Iterator[Path]:
     if isinstance(content, str):
         content = _decode(content, limits)
     _check_size(len(content), limits)
-    with TemporaryDirectory(prefix="kinetrack-") as scratch:
-        path = Path(scratch, "video")
+    with scratch_folder() as scratch:
+        path = scratch / "video"
         with atomic_file(path) as file:
             file.write(content)
         yield path
