@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kinetrack import files
 from kinetrack.errors import WriteError
 from kinetrack.files import (
     append_line,
@@ -182,15 +184,18 @@ def test_folder_that_cannot_take_its_name_leaves_the_old_one(
     path = tmp_path / "data"
     path.mkdir()
     write_text(path / "old.txt", "old")
-    replace = Path.replace
 
-    def refuse_the_new_one(source: Path, target: Path) -> Path:
-        if source.name.endswith(".partial"):
-            raise OSError("no")
-        return replace(source, target)
+    class Refusing(files.Operations):
+        def rename(self, source: Path, target: Path) -> None:
+            if source.name.endswith(".partial"):
+                raise OSError(errno.EACCES, "no")
+            super().rename(source, target)
 
-    monkeypatch.setattr(Path, "replace", refuse_the_new_one)
-    with pytest.raises(OSError, match="no"), atomic_folder(path) as folder:
+    monkeypatch.setattr(files, "operations", Refusing())
+    with (
+        pytest.raises(WriteError, match="data: cannot be written, found no"),
+        atomic_folder(path) as folder,
+    ):
         (folder / "new.txt").touch()
     assert names_below(tmp_path) == ["data", "data/old.txt"]
 

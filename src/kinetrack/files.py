@@ -1,7 +1,9 @@
-"""Writing files so that a reader sees the old content or the new one, never half of it."""
+"""Writing files so that a reader sees the old content or the new one, never half of it.
+
+Everything that stages, checkpoints, reports and indexes change on a disk goes through `operations`.
+"""
 
 import csv
-import errno
 import fcntl
 import hashlib
 import io
@@ -13,19 +15,88 @@ import shutil
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
+
+import psutil
 
 from kinetrack.errors import InputError, WriteError
 
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
 _PARTIAL = ".partial"
 _COPIED_AT_ONCE = 2**30
-# With these a write ends; others may come from what is being read meanwhile.
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 # So long a folder is waited for: a writer whose parent was killed needs a moment to end.
 _PATIENCE_S = 5.0
+
+
+class Operations:
+    """What changes a disk, one method each; tests put one in their place that fails."""
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a file to write it; its number."""
+        return os.open(path, flags, 0o666)
+
+    def write(self, number: int, content: "ReadableBuffer") -> int:
+        """Write to an open file; so many bytes were written."""
+        return os.write(number, content)
+
+    def copy_range(self, source: int, target: int, count: int) -> int:
+        """Copy from an open file to another; so many bytes were copied."""
+        return os.copy_file_range(source, target, count)
+
+    def sync(self, number: int) -> None:
+        """Have what was written to an open file on the disk."""
+        os.fsync(number)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Give a file or folder another name, in place of the file that has it."""
+        os.replace(source, target)  # noqa: PTH105  # here only
+
+    def remove(self, path: Path) -> None:
+        """Remove a file."""
+        os.unlink(path)  # noqa: PTH108
+
+    def remove_tree(self, path: Path) -> None:
+        """Remove a folder with all that it holds."""
+        shutil.rmtree(path)
+
+    def make_folders(self, path: Path) -> None:
+        """Make a folder and those above it where they are missing."""
+        path.mkdir(parents=True, exist_ok=True)
+
+
+operations = Operations()
+
+
+class _File(io.FileIO):
+    """An open file whose errors of writing name it: others come from what is read meanwhile."""
+
+    def write(self, content: "ReadableBuffer") -> int:
+        with _naming(self):
+            return operations.write(self.fileno(), content)
+
+
+def _open(path: Path, mode: str) -> IO[bytes]:
+    return io.BufferedRandom(_File(str(path), mode, opener=operations.open))
+
+
+@contextmanager
+def _naming(file: IO[bytes] | io.FileIO) -> Iterator[None]:
+    """Give an error the name of the file, as `open` does and `write` does not."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file.name)) from None
+
+
+def _to_disk(file: IO[bytes]) -> None:
+    file.flush()
+    with _naming(file):
+        operations.sync(file.fileno())
 
 
 @contextmanager
@@ -38,21 +109,32 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         WriteError: no room, no permission, or the disk refuses it.
     """
-    # Hidden and with machine and process id: two writers never share it, no listing takes it for
-    # data. Not the name itself, which may be as long as a file system takes.
-    name_hash = zlib.crc32(os.fsencode(f"{platform.node()}/{path.name}"))
-    temporary = path.with_name(f".{name_hash:08x}.{os.getpid()}{_PARTIAL}")
+    temporary = path.with_name(f"{_hidden_name(path)}{os.getpid()}{_PARTIAL}")
     with _telling_write_errors(path, temporary):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        operations.make_folders(path.parent)
         try:
-            with temporary.open("w+b") as file:
+            with _open(temporary, "w+b") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
+                _to_disk(file)
+            operations.rename(temporary, path)
         except BaseException:
-            temporary.unlink(missing_ok=True)
+            discard(temporary)
             raise
+
+
+def _hidden_name(path: Path) -> str:
+    """How all temporary names of a file begin that this machine gives; a process id follows.
+
+    Two writers never share one, no listing takes it for data. Not the name itself, which may be as
+    long as a file system takes.
+    """
+    name_hash = zlib.crc32(os.fsencode(f"{platform.node()}/{path.name}"))
+    return f".{name_hash:08x}."
+
+
+def open_unfinished(path: Path) -> IO[bytes]:
+    """Open an empty file that `atomic_file` has yielded by its name, as in a child process."""
+    return _open(path, "r+b")
 
 
 @contextmanager
@@ -62,14 +144,18 @@ def _telling_write_errors(path: Path, temporary: Path) -> Iterator[None]:
         yield
     except OSError as error:
         ours = {str(temporary), *map(str, temporary.parents)}
-        if error.errno not in _NO_ROOM and str(error.filename) not in ours:
+        if str(error.filename) not in ours:
             raise
-        raise WriteError(
-            path,
-            "cannot be written",
-            found=f"{error.strerror}; {_describe_room(path)}",
-            remedy="make room, or see to the permissions, then run it again",
-        ) from None
+        raise _refused(path, error) from None
+
+
+def _refused(path: Path, error: OSError, *, problem: str = "cannot be written") -> WriteError:
+    return WriteError(
+        path,
+        problem,
+        found=f"{error.strerror}; {_describe_room(path)}",
+        remedy="make room, or see to the permissions, then run it again",
+    )
 
 
 def _describe_room(path: Path) -> str:
@@ -93,21 +179,28 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
         for leftover in path.parent.iterdir():
             if re.fullmatch(rf"\.{re.escape(path.name)}\.\d+{_PARTIAL}", leftover.name):
-                shutil.rmtree(leftover, ignore_errors=True)
-        temporary.mkdir()
+                discard(leftover)
+        _put_back(earlier, path)
+        make_folder(temporary)
         try:
             yield temporary
             # Renamed, then removed: a kill in between loses nothing.
-            shutil.rmtree(earlier, ignore_errors=True)
+            remove(earlier)
             if path.exists():
-                path.replace(earlier)
-            temporary.replace(path)
-            shutil.rmtree(earlier, ignore_errors=True)
+                rename(path, earlier)
+            rename(temporary, path)
+            discard(earlier)
         except BaseException:
-            if earlier.exists() and not path.exists():
-                earlier.replace(path)
-            shutil.rmtree(temporary, ignore_errors=True)
+            with suppress(WriteError):  # then the next run does it
+                _put_back(earlier, path)
+            discard(temporary)
             raise
+
+
+def _put_back(earlier: Path, path: Path) -> None:
+    """Undo the first of two renames, where the second one was not to be."""
+    if earlier.exists() and not path.exists():
+        rename(earlier, path)
 
 
 @contextmanager
@@ -119,7 +212,7 @@ def write_alone(path: Path) -> Iterator[None]:
     """
     lock = path.with_name(f".{path.name}.lock")
     with _telling_write_errors(path, lock):
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        operations.make_folders(lock.parent)
         file = _lock(lock)
     if file is None:
         raise InputError(
@@ -131,14 +224,14 @@ def write_alone(path: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            lock.unlink(missing_ok=True)
+            discard(lock)
 
 
 def _lock(path: Path) -> IO[bytes] | None:
     """Open and lock a file; None when somebody else holds it all the time."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        file = path.open("wb")
+        file = _open(path, "w+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last holder may have removed it between our opening and our locking.
@@ -158,7 +251,50 @@ def _lock(path: Path) -> IO[bytes] | None:
 def remove_partials(folder: Path) -> None:
     """Remove what writers that were killed have left half-written in a folder of one's own."""
     for path in folder.glob(f".*{_PARTIAL}"):
-        path.unlink(missing_ok=True)
+        discard(path)
+
+
+def remove_partials_of(path: Path) -> None:
+    """Remove what writers of one file that were killed have left half-written beside it."""
+    for left in path.parent.glob(f"{_hidden_name(path)}*{_PARTIAL}"):
+        number = left.name.split(".")[2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            discard(left)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file or folder another name, in place of the file that has it.
+
+    Raises:
+        WriteError: no permission, another file system, or the disk refuses it.
+    """
+    try:
+        operations.rename(source, target)
+    except OSError as error:
+        raise _refused(target, error) from None
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a whole folder, if there is one.
+
+    Raises:
+        WriteError: no permission, or the disk refuses it.
+    """
+    try:
+        if path.is_dir() and not path.is_symlink():
+            operations.remove_tree(path)
+        else:
+            operations.remove(path)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _refused(path, error, problem="cannot be removed") from None
+
+
+def discard(path: Path) -> None:
+    """Remove a file or a whole folder as far as that goes; who comes next finds the rest."""
+    with suppress(WriteError):
+        remove(path)
 
 
 def is_being_written(path: Path) -> bool:
@@ -180,14 +316,14 @@ def make_folder(path: Path) -> None:
         WriteError: no room, or no permission.
     """
     with _telling_write_errors(path, path):
-        path.mkdir(parents=True, exist_ok=True)
+        operations.make_folders(path)
 
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file; where the file system can (Btrfs, XFS), the copy shares the blocks."""
     with source.open("rb") as reader, atomic_file(target) as writer:
         try:
-            while os.copy_file_range(reader.fileno(), writer.fileno(), _COPIED_AT_ONCE):
+            while operations.copy_range(reader.fileno(), writer.fileno(), _COPIED_AT_ONCE):
                 pass
         except OSError:  # another device, or a file system that does not know it
             reader.seek(0)
@@ -216,13 +352,12 @@ def append_line(path: Path, line: str) -> None:
         WriteError: no room, or no permission.
     """
     make_folder(path.parent)
-    with _telling_write_errors(path, path), path.open("ab+") as file:
+    with _telling_write_errors(path, path), _open(path, "a+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         is_torn = file.read() not in (b"", b"\n")
         file.write(b"\n" * is_torn + line.encode() + b"\n")
-        file.flush()
-        os.fsync(file.fileno())
+        _to_disk(file)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -231,19 +231,20 @@ def fsync(number, whole=os.fsync):
 os.fsync = fsync
 """
 NOT_RENAMED = """
-def replace(path, target, whole=Path.replace):
-    die_in_third_epoch()
-    return whole(path, target)
+def replace(path, target, whole=os.replace):
+    if Path(target).suffix == ".safetensors":
+        die_in_third_epoch()
+    whole(path, target)
 
-Path.replace = replace
+os.replace = replace
 """
 OLDER_STILL_THERE = """
-def unlink(path, *, missing_ok=False, whole=Path.unlink):
-    if path.name == "epoch_000001.safetensors":
+def unlink(path, *, dir_fd=None, whole=os.unlink):
+    if Path(path).name == "epoch_000001.safetensors":
         die_in_third_epoch()
-    return whole(path, missing_ok=missing_ok)
+    whole(path, dir_fd=dir_fd)
 
-Path.unlink = unlink
+os.unlink = unlink
 """
 
 

@@ -17,7 +17,7 @@ from kinetrack.data.containers import VideoError, identify
 from kinetrack.data.decoding import Gaps, Subsampling
 from kinetrack.data.video import Frame, VideoReader, decode_isolated, open_video
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_file, file_md5
+from kinetrack.files import atomic_file, file_md5, open_unfinished
 from kinetrack.isolation import report_progress
 
 # A zip member needs a date; a fixed one gives the same bytes for the same video.
@@ -107,7 +107,8 @@ def _write_archive(
     before = identify(video)
     with (
         open_video(video, start_s=start_s, end_s=end_s) as reader,
-        zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as zipped,
+        open_unfinished(archive) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as zipped,
     ):
         writer = _FrameWriter(zipped, fills=gaps == "repeat")
         for frame in reader:

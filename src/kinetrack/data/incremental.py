@@ -12,7 +12,6 @@ were being made, no others.
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +20,16 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from kinetrack.errors import InputError, WriteError
-from kinetrack.files import copy_file, file_md5, make_folder, write_alone, write_json
+from kinetrack.files import (
+    copy_file,
+    file_md5,
+    make_folder,
+    remove,
+    rename,
+    write_alone,
+    write_json,
+    write_text,
+)
 from kinetrack.parallel import map_clips
 
 How = Literal["made", "moved", "restored", "kept"]
@@ -113,7 +121,7 @@ def update_folder(
     with write_alone(folder):
         update = FolderUpdate(folder, known, find_cached)
         if update.staging.is_symlink():  # not ours
-            update.staging.unlink()
+            remove(update.staging)
         yield update
 
 
@@ -210,18 +218,18 @@ class FolderUpdate:
                 make_folder(folder)
                 self._try_to_rename_into(folder)
         # What needs room is there by now; from here on files only change their names.
-        _remove(self._folder / index)  # its presence means that all is there
+        remove(self._folder / index)  # its presence means that all is there
         for spare, staged in moves.items():
-            spare.replace(staged)
+            rename(spare, staged)
         _remove_others(
             self._folder, {path for job in self._jobs for path in self._right(job)}, folders
         )
         for path, staged in ready.items():
-            (self._folder / path).parent.mkdir(parents=True, exist_ok=True)
-            staged.replace(self._folder / path)
+            make_folder((self._folder / path).parent)
+            rename(staged, self._folder / path)
         for name in tables:
-            (self.staging / name).replace(self._folder / name)
-        shutil.rmtree(self.staging)
+            rename(self.staging / name, self._folder / name)
+        remove(self.staging)
 
     def _refuse_names(self, tables: Iterable[str]) -> None:
         for job in self._jobs:
@@ -236,14 +244,16 @@ class FolderUpdate:
     def _try_to_rename_into(self, folder: Path) -> None:
         """Move a file there and back, as all others will be: not so to another file system."""
         probe = self.staging / ".probe"
+        if not probe.exists():
+            write_text(probe, "")
         try:
-            probe.touch()
-            probe.replace(folder / probe.name).replace(probe)
-        except OSError as error:
+            rename(probe, folder / probe.name)
+            rename(folder / probe.name, probe)
+        except WriteError as error:
             raise WriteError(
                 folder,
                 "cannot take files from the folder beside the output",
-                found=error.strerror,
+                found=error.found,
                 expected=f"one file system with {self.staging.parent}, and the right to write",
                 remedy="mount or link the folder above it instead, or see to the permissions",
             ) from None
@@ -368,17 +378,9 @@ def _remove_others(folder: Path, staying: set[str], needed: set[Path]) -> None:
                 if path not in needed:
                     _remove_if_empty(path)
             elif path.relative_to(folder).as_posix() not in staying:
-                path.unlink()
-
-
-def _remove(path: Path) -> None:
-    """Remove a file, or a folder that has its name."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+                remove(path)
 
 
 def _remove_if_empty(folder: Path) -> None:
     if not any(folder.iterdir()):
-        folder.rmdir()
+        remove(folder)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_file
+from kinetrack.files import atomic_file, remove
 from kinetrack.learning.fitting import Best, Epoch, Progress
 from kinetrack.learning.training import Score
 
@@ -70,7 +70,7 @@ def save_checkpoint(folder: Path, progress: Progress) -> Path:
     with atomic_file(path) as file:
         file.write(content)
     for older in list_checkpoints(folder)[_KEPT:]:
-        older.unlink()
+        remove(older)
     return path
 
 

@@ -12,6 +12,7 @@ from kinetrack.data.incremental import Known, Record
 from kinetrack.data.index import INDEX_NAME, read_index
 from kinetrack.data.index import Row as IndexRow
 from kinetrack.errors import InputError
+from kinetrack.files import remove_partials_of
 from kinetrack.versioning.recipes import Recipe
 
 Row = TypeVar("Row", bound=IndexRow)
@@ -68,6 +69,7 @@ def read_earlier(
 ) -> Earlier[Row]:
     """Read what this machine remembers of a recipe, or else what `dvc.lock` vouches for."""
     memory = recipe.memory(output.name)
+    remove_partials_of(memory)
     rows = _read_rows(memory, kind) if memory.exists() else []
     if not rows:
         here = _read_rows(output / INDEX_NAME, kind)

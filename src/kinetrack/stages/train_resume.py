@@ -7,7 +7,6 @@ weights depend on. So a training goes on only if it would have come to the same 
 
 import json
 import os
-import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,9 +18,11 @@ import torch
 
 from kinetrack.data.index import INDEX_NAME
 from kinetrack.files import (
+    discard,
     file_md5,
     is_being_written,
     remove_partials,
+    rename,
     write_alone,
     write_json,
     write_text,
@@ -67,8 +68,8 @@ class Resume:
         """Forget the training: its model is whole, and `dvc repro -f` shall really train."""
         # Renamed first: half-removed, it would look like one to go on with.
         finished = self.folder.with_name(f".{self.folder.name}{_FINISHED}")
-        self.folder.replace(finished)
-        shutil.rmtree(finished, ignore_errors=True)
+        rename(self.folder, finished)
+        discard(finished)
 
 
 @contextmanager
@@ -166,9 +167,9 @@ def _remove_leftovers(home: Path, folder: Path) -> None:
     """What a kill has left half-written or half-removed."""
     remove_partials(folder)
     for path in home.glob(f".*{_FINISHED}"):
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
 
 
 def _remove_old(home: Path, folder: Path) -> None:
     for path in _others(home, folder)[_MOST_KEPT:]:
-        shutil.rmtree(path, ignore_errors=True)
+        discard(path)
