@@ -1,27 +1,18 @@
-"""Trainings as real processes, in a project of their own with a real MLflow store.
-
-A training takes two seconds and its imports take ten. So one process makes the imports, and forks
-a process for each training, with a session, a working directory and variables of its own.
-"""
+"""Trainings as real processes, in a project of their own with a real MLflow store."""
 
 import hashlib
-import json
-import os
-import re
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import psutil
 
 from kinetrack.tracking.store import prepare_database, quiet
 
 from factories import write_packed
-from project import Project, environment, make_project
+from project import Project, make_project
+from stage_forks import Forks
 
 TENSORS, MODEL, REPORTS = "data/tensors/mine", "data/model", "reports/train"
 COMMAND = (sys.executable, "-m", "kinetrack.stages.train", TENSORS, MODEL, REPORTS)
@@ -42,28 +33,6 @@ QUICK = {
     },
 }
 
-_FORKING = f"""
-import json, os, sys
-import matplotlib.figure, mlflow.pyfunc, mlflow.store.tracking.sqlalchemy_store, torch._dynamo
-import kinetrack.stages.train, kinetrack.tracking.runs
-from kinetrack.stages import door
-
-sys.argv = ["train", {TENSORS!r}, {MODEL!r}, {REPORTS!r}]
-print("ready", flush=True)
-for line in sys.stdin:
-    order = json.loads(line)
-    child = os.fork()
-    if child == 0:
-        os.setsid()
-        os.environ.update(order["variables"])
-        for number, path in enumerate(order["outputs"], start=1):
-            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
-        exec(order["before"])
-        door.run("train")  # it ends the process
-    print(child, flush=True)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-"""
-
 
 def make_training(folder: Path, **sections: dict[str, Any]) -> Project:
     """A project with packed clips, ten a side, and an empty MLflow store: `train` can run."""
@@ -75,108 +44,11 @@ def make_training(folder: Path, **sections: dict[str, Any]) -> Project:
     return project
 
 
-class Ended(NamedTuple):
-    """How a training ended; minus the number of the signal that ended it."""
-
-    exit_code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def epochs(self) -> list[int]:
-        """The epochs that it told."""
-        return [int(number) for number in re.findall(r"^epoch (\d+):", self.stdout, re.MULTILINE)]
-
-
-class Trainer:
+class Trainer(Forks):
     """Starts trainings in a project, one at a time; a context manager that ends with them."""
 
     def __init__(self, project: Project) -> None:
-        self.project = project
-        self._outputs = [project.folder / ".git" / name for name in ("stdout", "stderr")]
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _FORKING],
-            cwd=project.folder,
-            env={**environment(), "PYTHONPATH": "src"},
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._pid = 0
-        assert self._answer() == "ready"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-    def start(self, *, before: str = "", **variables: str) -> int:
-        """Start a training; its process id. `before` is code that runs in it at first."""
-        if self._pid:  # a test that failed has left it
-            os.killpg(self._pid, signal.SIGKILL)
-            self.wait()
-        for path in self._outputs:
-            path.write_text("")
-        order = {"variables": variables, "outputs": list(map(str, self._outputs)), "before": before}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        self._pid = int(self._answer())
-        return self._pid
-
-    def wait(self) -> Ended:
-        """Wait for the end of the training that was started."""
-        exit_code = int(self._answer())
-        self._pid = 0
-        stdout, stderr = (path.read_text() for path in self._outputs)
-        return Ended(exit_code, stdout, stderr)
-
-    def run(self, *, before: str = "", **variables: str) -> Ended:
-        """Start a training and wait for its end."""
-        self.start(before=before, **variables)
-        return self.wait()
-
-    def finish(self, **variables: str) -> Ended:
-        """Run a training that must succeed."""
-        ended = self.run(**variables)
-        assert ended.exit_code == 0, ended.stderr
-        return ended
-
-    def refuse(self, *, before: str = "", **variables: str) -> str:
-        """Run a training that must end with one line and exit code 2; return that line."""
-        ended = self.run(before=before, **variables)
-        assert ended.exit_code == 2, ended
-        lines = ended.stderr.splitlines()
-        assert lines[-1].startswith("error: "), ended.stderr
-        assert "Traceback" not in ended.stderr
-        return lines[-1]
-
-    def wait_for(self, text: str, *, within_s: float = 120) -> None:
-        """Wait until the training that was started has printed some text."""
-        deadline = time.monotonic() + within_s
-        while text not in self._outputs[0].read_text():
-            told = [path.read_text() for path in self._outputs]
-            assert psutil.pid_exists(self._pid) or text in told[0], told
-            assert time.monotonic() < deadline, told
-            time.sleep(0.002)
-
-    def kill_after(self, text: str, **variables: str) -> Ended:
-        """Start a training and end it by SIGKILL once it has printed some text."""
-        pid = self.start(**variables)
-        self.wait_for(text)
-        os.killpg(pid, signal.SIGKILL)
-        return self.wait()
-
-    def _answer(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        super().__init__(project, ("train", TENSORS, MODEL, REPORTS))
 
 
 def checkpoints(project: Project) -> list[Path]:

@@ -19,11 +19,11 @@ from kinetrack.learning.resume import _read
 from kinetrack.versioning.lock import data_md5
 
 from project import Project, environment, make_project
+from stage_forks import Ended
 from trainings import (
     EPOCHS,
     MODEL,
     REPORTS,
-    Ended,
     TrackedRun,
     Trainer,
     checkpoints,
