@@ -74,17 +74,23 @@ class Ended(NamedTuple):
 class Forks:
     """Runs a stage in a project, one run at a time; a context manager that ends with them.
 
-    `work` is its name and arguments; it may be set to those of another stage between two runs.
+    `work` is its name and arguments; it may be set to those of another stage between two runs, one
+    of `others`. `prefix` begins the command that starts it all.
     """
 
     def __init__(
-        self, project: Project, work: Sequence[str], *, others: Sequence[str] = ()
+        self,
+        project: Project,
+        work: Sequence[str],
+        *,
+        others: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
         self.project, self.work = project, tuple(work)
         self._outputs = [project.folder / ".git" / name for name in ("stdout", "stderr")]
         stages = [f"kinetrack.stages.{stage}" for stage in (work[0], *others)]
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _FORKING, *_SLOW_TO_IMPORT, *stages],
+            [*prefix, sys.executable, "-c", _FORKING, *_SLOW_TO_IMPORT, *stages],
             cwd=project.folder,
             env={**environment(), "PYTHONPATH": "src"},
             text=True,

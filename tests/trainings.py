@@ -3,6 +3,7 @@
 import hashlib
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,8 +48,8 @@ def make_training(folder: Path, **sections: dict[str, Any]) -> Project:
 class Trainer(Forks):
     """Starts trainings in a project, one at a time; a context manager that ends with them."""
 
-    def __init__(self, project: Project) -> None:
-        super().__init__(project, ("train", TENSORS, MODEL, REPORTS))
+    def __init__(self, project: Project, *, prefix: Sequence[str] = ()) -> None:
+        super().__init__(project, ("train", TENSORS, MODEL, REPORTS), prefix=prefix)
 
 
 def checkpoints(project: Project) -> list[Path]:
@@ -85,13 +86,13 @@ class TrackedRun(NamedTuple):
     num_models: int
 
 
-def tracked_runs(project: Project) -> list[TrackedRun]:
-    """All trainings in the project's own store, the first one first."""
+def tracked_runs(project: Project, *, experiment: str = "mine") -> list[TrackedRun]:
+    """All trainings of a data set in the project's own store, the first one first."""
     from mlflow import MlflowClient
 
     with quiet():
         client = MlflowClient(f"sqlite:///{project.folder / 'mlruns/mlflow.db'}")
-        found = client.search_experiments(filter_string="name = 'mine'")
+        found = client.search_experiments(filter_string=f"name = '{experiment}'")
         places = [experiment.experiment_id for experiment in found]
         runs = client.search_runs(places, order_by=["start_time ASC"]) if places else []
         models = [one.source_run_id for one in client.search_logged_models(places)] if runs else []

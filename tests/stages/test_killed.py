@@ -23,6 +23,7 @@ import pytest
 from kinetrack.files import write_alone
 
 from factories import write_data_set, write_video
+from mounts import Mounts, open_mounts
 from project import Project, environment, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -387,24 +388,16 @@ def test_a_stage_ends_when_the_dvc_that_runs_it_is_killed(
     assert hidden_beside(output) == []
 
 
-class Mounts:
-    """A mount namespace: what is mounted there, nobody else sees, and it ends with the test.
+class StageMounts:
+    """Stages on disks of their own."""
 
-    In a user namespace where that is allowed, so that the tests need not be run as root.
-    """
-
-    def __init__(self, keeper: subprocess.Popen[bytes], user: tuple[str, ...]) -> None:
-        self.keeper = keeper
-        self._inside = ("nsenter", f"--target={keeper.pid}", "--mount", *user)
-
-    def run(self, *command: str | Path) -> None:
-        """Run a command such as mount."""
-        subprocess.run([*self._inside, *command], check=True, capture_output=True)
+    def __init__(self, mounts: Mounts) -> None:
+        self.mounts = mounts
+        self.run, self.see = mounts.run, mounts.see
 
     def start(self, project: Project, work: Work, *, workers: int = 1) -> subprocess.Popen[str]:
-        """Start a stage there; nsenter itself would lose the working directory."""
-        go = ("sh", "-c", 'cd "$1" && shift && exec "$@"', "sh", str(project.folder))
-        return start(project, work, workers=workers, prefix=(*self._inside, *go))
+        """Start a stage there."""
+        return start(project, work, workers=workers, prefix=self.mounts.prefix(project.folder))
 
     def refuse(self, project: Project, work: Work, *, workers: int = 1) -> str:
         """Run a stage that must end with one line; return that."""
@@ -419,40 +412,11 @@ class Mounts:
         assert ended.exit_code == 0, ended.stderr
         return ended.stdout
 
-    def see(self, path: Path) -> Path:
-        """A path of there, as seen from here."""
-        return Path(f"/proc/{self.keeper.pid}/root{path}")
-
-
-USER = ("--user", "--map-root-user")
-KEEP = ("sh", "-c", "echo ready; exec sleep 1000")
-
 
 @pytest.fixture
-def mounts(tmp_path: Path) -> Iterator[Mounts]:
-    """Skips where this machine lets nobody mount anything, not even root."""
-    for user, entered in ((USER, ("--user", "--preserve-credentials")), ((), ())):
-        keeper = subprocess.Popen(
-            ["unshare", *user, "--mount", *KEEP], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
-        try:
-            mounts = Mounts(keeper, entered)
-            if keeper.stdout.readline() and can_mount(mounts, tmp_path):
-                yield mounts
-                return
-        finally:
-            keeper.kill()
-            keeper.communicate()
-    pytest.skip("neither a user namespace nor root may mount here: no full or read-only disk")
-
-
-def can_mount(mounts: Mounts, folder: Path) -> bool:
-    try:
-        mounts.run("mount", "-t", "tmpfs", "tmpfs", folder)
-        mounts.run("umount", folder)
-    except subprocess.CalledProcessError:
-        return False
-    return True
+def mounts(tmp_path: Path) -> Iterator[StageMounts]:
+    with open_mounts(tmp_path) as mounts:
+        yield StageMounts(mounts)
 
 
 # The folder above an output is the disk; that of `split` holds its input too.
@@ -463,7 +427,7 @@ ON_DISK = {
 
 
 def put_on_small_disk(
-    mounts: Mounts, project: Project, work: Work, prepared: Prepared, *, room_kib: int
+    mounts: StageMounts, project: Project, work: Work, prepared: Prepared, *, room_kib: int
 ) -> Path:
     """Have the earlier output on a disk of its own with that much room; return the output there."""
     bring_to("earlier", project, work, prepared)
@@ -481,7 +445,7 @@ def put_on_small_disk(
     "case", [("frames", "decoded", 1), ("frames", "decoded", 2), ("tensors", "packed", 1)]
 )
 def test_a_full_disk_is_told_and_costs_no_finished_clip(
-    case: tuple[str, str, int], mounts: Mounts, project: Project, prepared: Prepared
+    case: tuple[str, str, int], mounts: StageMounts, project: Project, prepared: Prepared
 ) -> None:
     stage, made, workers = case
     work = ON_DISK[stage]
@@ -503,7 +467,7 @@ def test_a_full_disk_is_told_and_costs_no_finished_clip(
 
 @pytest.mark.parametrize("stage", WORKS)
 def test_a_read_only_disk_is_told(
-    stage: str, mounts: Mounts, project: Project, prepared: Prepared
+    stage: str, mounts: StageMounts, project: Project, prepared: Prepared
 ) -> None:
     work = ON_DISK[stage]
     output = put_on_small_disk(mounts, project, work, prepared, room_kib=50_000)
@@ -518,7 +482,7 @@ def test_a_read_only_disk_is_told(
 
 @pytest.mark.parametrize("stage", ["sample", "split"])
 def test_a_full_disk_is_told_by_the_stages_that_write_their_folder_at_once(
-    stage: str, mounts: Mounts, project: Project, prepared: Prepared
+    stage: str, mounts: StageMounts, project: Project, prepared: Prepared
 ) -> None:
     work = ON_DISK[stage]
     output = put_on_small_disk(mounts, project, work, prepared, room_kib=4)
@@ -550,22 +514,14 @@ def test_a_file_larger_than_files_may_be_is_told(
     assert checksums(output) == prepared.clean[stage]
 
 
-def make_unreadable(mounts: Mounts, path: Path) -> None:
-    """Have every read of a file end in an input/output error, for root too.
-
-    It shows the memory of a process then, which has nothing at the address 0.
-    """
-    mounts.run("mount", "--bind", f"/proc/{mounts.keeper.pid}/mem", path)
-
-
 def test_a_video_that_cannot_be_read_is_named(
-    mounts: Mounts, project: Project, prepared: Prepared
+    mounts: StageMounts, project: Project, prepared: Prepared
 ) -> None:
     work = WORKS["frames"]
     output = project.folder / work.output
     bring_to("earlier", project, work, prepared)
     video = project.folder / "data/videos/mine/Run/v_Run_g02_c01.avi"
-    make_unreadable(mounts, video)
+    mounts.mounts.make_unreadable(video)
     line = mounts.refuse(project, work)
     assert "Run/v_Run_g02_c01.avi: cannot be opened as a video: Input/output error" in line
     assert checksums(output) == checksums(prepared.earlier / "frames")
@@ -575,13 +531,13 @@ def test_a_video_that_cannot_be_read_is_named(
 
 
 def test_an_archive_that_cannot_be_read_is_named(
-    mounts: Mounts, project: Project, prepared: Prepared
+    mounts: StageMounts, project: Project, prepared: Prepared
 ) -> None:
     work = WORKS["tensors"]
     output = project.folder / work.output
     bring_to("nothing", project, work, prepared)
     archive = project.folder / "data/frames/mine/Run/v_Run_g02_c01.zip"
-    make_unreadable(mounts, archive)
+    mounts.mounts.make_unreadable(archive)
     line = mounts.refuse(project, work)
     assert "Run/v_Run_g02_c01.zip: is no whole frame archive" in line
     assert not output.exists()
