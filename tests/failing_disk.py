@@ -7,8 +7,8 @@ from typing import Literal, NamedTuple
 
 from kinetrack import files
 
-Trouble = Literal["full", "dead", "forbidden"]
-_ERRORS = {"full": errno.ENOSPC, "dead": errno.EIO, "forbidden": errno.EACCES}
+Trouble = Literal["full", "dead"]
+_ERRORS = {"full": errno.ENOSPC, "dead": errno.EIO}
 
 
 class FailingDisk(files.Operations):

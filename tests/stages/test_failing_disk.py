@@ -213,7 +213,7 @@ def fail_everywhere(prepared: Prepared, stage: str, trouble: Trouble, marker: Pa
     return next(operations) - 1
 
 
-@pytest.mark.parametrize("trouble", ["full", "dead", "forbidden"])
+@pytest.mark.parametrize("trouble", ["full", "dead"])
 @pytest.mark.parametrize("stage", WORKS)
 def test_a_disk_that_fails_at_any_operation_costs_nothing(
     stage: str,
