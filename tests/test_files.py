@@ -1,5 +1,8 @@
 import errno
 import os
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,10 +18,13 @@ from kinetrack.files import (
     copy_file,
     read_csv,
     remove_partials,
+    remove_partials_of,
     write_csv,
     write_json,
     write_text,
 )
+
+from failing_disk import FailingDisk, Trouble
 
 
 class Stop(BaseException):
@@ -260,3 +266,104 @@ def test_line_without_room_names_the_file(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(WriteError, match=r"lines\.txt: cannot be written"):
         append_line(path, "one")
+
+
+def write_a_file(place: Path) -> None:
+    write_text(place / "a", "new" * 10_000)
+
+
+def write_a_folder(place: Path) -> None:
+    with atomic_folder(place / "a") as folder:
+        write_text(folder / "one", "new")
+        write_text(folder / "two", "new")
+
+
+def copy_to_a_file(place: Path) -> None:
+    copy_file(place.with_name("source"), place / "a")
+
+
+def add_a_line(place: Path) -> None:
+    append_line(place / "a", "new")
+
+
+def contents(place: Path) -> dict[str, str]:
+    """All files but those that are hidden, as text by path."""
+    paths = [path for path in place.rglob("*") if path.is_file()]
+    named = {path.relative_to(place).as_posix(): path.read_text() for path in paths}
+    return {name: text for name, text in named.items() if not name.startswith(".")}
+
+
+@pytest.mark.parametrize("trouble", ["full", "dead"])
+@pytest.mark.parametrize("write", [write_a_file, write_a_folder, copy_to_a_file, add_a_line])
+def test_disk_that_fails_at_any_operation(
+    write: Callable[[Path], None],
+    trouble: Trouble,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The old content stays or the new one is there, and the next try ends well."""
+    (tmp_path / "source").write_text("new")
+    for passing in count():
+        place = tmp_path / str(passing)
+        place.mkdir()
+        if write is write_a_folder:
+            (place / "a").mkdir()
+        (place / ("a/one" if write is write_a_folder else "a")).write_text("old\n")
+        old, marker = contents(place), tmp_path / f"failed {passing}"
+        with monkeypatch.context() as failing:
+            failing.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+            with suppress(WriteError):
+                write(place)
+        half = contents(place)
+        if not half:  # between the two renames of a folder: the next try finds it
+            assert (place / ".a.earlier/one").read_text() == "old\n"
+        write(place)
+        new = contents(place)
+        if write is add_a_line:  # it may be there twice, or half
+            assert half["a"].startswith("old\n")
+            assert new["a"].endswith("\nnew\n")
+        else:
+            assert half in (old, new, {}), passing
+        assert [path.name for path in place.iterdir()] == ["a"], passing
+        if not marker.exists():
+            break
+    assert passing >= 3
+    assert new != old
+
+
+def test_folder_that_lies_between_two_renames_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / ".data.earlier").mkdir()
+    (tmp_path / ".data.earlier/old.txt").touch()
+    with pytest.raises(ValueError, match="no"), atomic_folder(tmp_path / "data"):
+        raise ValueError("no")
+    assert names_below(tmp_path) == ["data", "data/old.txt"]
+
+
+def test_only_what_dead_writers_of_one_file_have_left_is_removed(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a") as file:
+        name = Path(file.name).name
+    start = name.split(".")[1]
+    for kept in (f".{start}.{os.getppid()}.partial", ".00000000.99999999.partial"):
+        (tmp_path / kept).touch()
+    (tmp_path / f".{start}.99999999.partial").touch()  # beyond the largest process id
+    remove_partials_of(tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        ["a", f".{start}.{os.getppid()}.partial", ".00000000.99999999.partial"]
+    )
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(files, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
+    with pytest.raises(WriteError, match=r"a: cannot be removed, found Input/output error"):
+        files.remove(tmp_path / "a")
+    files.discard(tmp_path / "a")
+    assert (tmp_path / "a").exists()
+    files.remove(tmp_path / "nothing there")
+
+
+def test_error_of_what_is_read_meanwhile_is_not_one_of_writing(tmp_path: Path) -> None:
+    error = OSError(errno.EIO, "Input/output error", "another file")
+    with pytest.raises(OSError, match="another file"), atomic_file(tmp_path / "a"):
+        raise error
+    assert names_below(tmp_path) == []

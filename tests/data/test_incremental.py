@@ -3,10 +3,13 @@
 import errno
 import json
 import os
+from contextlib import suppress
+from itertools import count
 from pathlib import Path
 
 import pytest
 
+from kinetrack import files
 from kinetrack.data.incremental import (
     FolderUpdate,
     Known,
@@ -17,8 +20,10 @@ from kinetrack.data.incremental import (
     update_folder,
 )
 from kinetrack.errors import InputError, WriteError
-from kinetrack.files import file_md5
+from kinetrack.files import file_md5, write_text
 from kinetrack.parallel import WORKERS_VARIABLE
+
+from failing_disk import FailingDisk, Trouble
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +37,7 @@ def make(text: str, path: Path) -> Record:
         raise InputError(path, text)
     if text.startswith("?"):
         return Record("", {"reason": text})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    write_text(path, text)
     return Record(file_md5(path), {"length": len(text)})
 
 
@@ -46,6 +50,7 @@ class Store:
         self.cache: dict[str, Path] = {}
 
     def known(self) -> Known:
+        files.remove_partials_of(self.memory)  # as the stages do
         known = Known({}, {})
         if self.memory.exists():
             for path, key, md5, facts in json.loads(self.memory.read_text()):
@@ -65,11 +70,11 @@ class Store:
                 for (path, text), one in zip(files.items(), obtained, strict=True)
             ]
             tables = {
-                "more.csv": lambda path: write(path, "more"),
-                "index.csv": lambda path: write(path, json.dumps(rows)),
+                "more.csv": lambda path: write_text(path, "more"),
+                "index.csv": lambda path: write_text(path, json.dumps(rows)),
             }
             old = json.loads(self.memory.read_text()) if self.memory.exists() else []
-            write(self.memory, json.dumps([*old, *rows]))
+            write_text(self.memory, json.dumps([*old, *rows]))
             update.finish(tables)
         return {path: one.how for path, one in zip(files, obtained, strict=True)}
 
@@ -80,11 +85,6 @@ class Store:
             for path in files
             if path.suffix != ".csv"
         }
-
-
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
 
 
 @pytest.fixture
@@ -328,6 +328,30 @@ def test_killed_at_any_step_the_next_run_ends_as_if_nothing_had_been(tmp_path: P
         number += 1
     assert number > 20
     assert set(lost) == {0}, "what the first run made is never made again"
+
+
+@pytest.mark.parametrize("trouble", ["full", "dead"])
+def test_disk_that_fails_at_any_operation(
+    trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is as it was, or lacks its index; the next run ends as if nothing had been."""
+    for passing in count():
+        store = Store(tmp_path / str(passing))
+        store.folder.parent.mkdir()
+        store.bring(FIRST)
+        marker = tmp_path / f"failed {passing}"
+        with monkeypatch.context() as failing, suppress(WriteError):
+            failing.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+            store.bring(SECOND)
+        if (store.folder / "index.csv").exists():
+            assert store.content() in (FIRST, SECOND), passing
+        store.bring(SECOND)
+        assert store.content() == SECOND, passing
+        left = sorted(path.name for path in store.folder.parent.iterdir())
+        assert left == ["memory.json", "store"], passing
+        if not marker.exists():
+            break
+    assert passing > 20
 
 
 def test_work_is_counted() -> None:
