@@ -22,6 +22,7 @@ from typing import Any, Literal, NamedTuple
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import (
     copy_file,
+    discard,
     file_md5,
     make_folder,
     remove,
@@ -250,6 +251,7 @@ class FolderUpdate:
             rename(probe, folder / probe.name)
             rename(folder / probe.name, probe)
         except WriteError as error:
+            discard(folder / probe.name)
             raise WriteError(
                 folder,
                 "cannot take files from the folder beside the output",
