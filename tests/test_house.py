@@ -1,5 +1,6 @@
 """What holds the parts in step: dvc.yaml, imports, params, presets, README, command line."""
 
+import ast
 import hashlib
 import re
 from functools import cache
@@ -128,6 +129,57 @@ def test_every_params_key_is_documented_where_it_is_declared():
         kind = AllParams.__annotations__[section]
         lacking = [name for name, field in kind.model_fields.items() if not field.description]
         assert lacking == [], section
+
+
+# What changes files by other means than `kinetrack.files`, and why that is right there.
+WRITES_OTHERWISE = {
+    "cluster.py": "the shared folder of a cluster, removed with it",
+    "cli/gc.py": "takes away what it has listed, and says what it could not",
+    "cli/importing.py": "a data set on its way in: all of it is removed after an error",
+    "cli/past.py": "files of other commits, in a temporary folder",
+    "cli/pull_model.py": "renames within the atomic_folder of the model",
+    "cli/reproduce.py": "a checkout of its own, made and removed as a whole",
+    "cli/changes.py": "files of other commits, in a temporary folder",
+    "cli/forget/clips.py": "takes away what it has listed",
+    "collecting/archives.py": "unpacks into a folder that is removed after an error",
+    "collecting/gathering.py": "moves within the folder of an import",
+    "data/motion.py": "PyAV, into the open file of atomic_file",
+    "data/tensors.py": "torch.save, into the open file of atomic_file",
+    "learning/models/pretrained.py": "torchvision's own download into torch's own cache",
+    "tracking/fetching.py": "renames within the atomic_folder of the model",
+    "tracking/projection.py": "a file for MLflow to take, in a temporary folder",
+    "tracking/store.py": "SQLite writes the new database under another name, which is renamed",
+    "tracking/upgrading.py": "SQLite again: a copy is upgraded and takes the place of the first",
+    "versioning/checkout.py": "a checkout of its own, made and removed as a whole",
+    "versioning/garbage.py": "removes objects of DVC's cache; holds DVC's own lock",
+    "versioning/workspace.py": "objects of Git in a temporary folder",
+}
+_CHANGES = {"write_text", "write_bytes", "rename", "unlink", "rmdir", "mkdir", "touch"}
+_CHANGES |= {"rmtree", "move", "copyfile", "copytree", "copy2", "save_file"}
+
+
+def changes_files(call: ast.Call) -> bool:
+    """Whether a call looks like one that changes a file system."""
+    if not isinstance(call.func, ast.Attribute):
+        return False
+    name, owner = call.func.attr, ast.unparse(call.func.value)
+    if name == "replace":  # of a path: text has two arguments
+        return owner == "os" or (len(call.args) == 1 and not call.keywords)
+    if name == "open":
+        modes = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+        return any(isinstance(mode, str) and set(mode) & set("wax+") for mode in modes[:1])
+    return name in _CHANGES or (owner, name) == ("torch", "save")
+
+
+def test_everything_that_is_written_goes_through_files():
+    """Or is named with its reason: only then do the tests of failing disks say something of it."""
+    root = ROOT / "src/kinetrack"
+    found = set()
+    for path in sorted(root.rglob("*.py")):
+        calls = [x for x in ast.walk(ast.parse(path.read_text())) if isinstance(x, ast.Call)]
+        if any(map(changes_files, calls)):
+            found.add(path.relative_to(root).as_posix())
+    assert found - {"files.py"} == set(WRITES_OTHERWISE)
 
 
 def test_dvc_lock_was_made_by_this_code_and_these_params():

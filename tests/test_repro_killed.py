@@ -50,7 +50,7 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     project = make_project(root / "a project")
     project.set_params(**QUICK)
     if REAL_VIDEOS:
-        take_real_clips(project, Path(REAL_VIDEOS))
+        take_real_clips(project, Path(REAL_VIDEOS, "ucf101_slice"))
     project.commit("params")
     undisturbed = Project(shutil.copytree(project.folder, root / "undisturbed", symlinks=True))
     began = time.monotonic()
