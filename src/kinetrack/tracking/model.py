@@ -16,7 +16,7 @@ _PACKAGE = Path(__file__).parent.parent
 _SERVING_CODE = _PACKAGE / "using" / "serving.py"
 # What loading and predicting import. Named here since finding it out takes MLflow half a minute.
 _REQUIREMENTS = (
-    *("av", "mlflow", "numpy", "pandas", "pillow", "pydantic", "safetensors"),
+    *("av", "mlflow", "numpy", "pandas", "pillow", "psutil", "pydantic", "safetensors"),
     *("torch", "torchvision"),
 )
 
