@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
@@ -360,6 +361,18 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     files.discard(tmp_path / "a")
     assert (tmp_path / "a").exists()
     files.remove(tmp_path / "nothing there")
+
+
+def test_disk_that_answers_nothing_is_told_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: Path) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(shutil, "disk_usage", refuse)
+    monkeypatch.setattr(files, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
+    with pytest.raises(WriteError, match=r"a: .*found Input/output error; unknown room there"):
+        write_text(tmp_path / "a", "new")
 
 
 def test_error_of_what_is_read_meanwhile_is_not_one_of_writing(tmp_path: Path) -> None:

@@ -159,8 +159,11 @@ def _refused(path: Path, error: OSError, *, problem: str = "cannot be written") 
 
 
 def _describe_room(path: Path) -> str:
-    existing = next(parent for parent in path.absolute().parents if parent.exists())
-    return f"{shutil.disk_usage(existing).free} bytes free there"
+    try:
+        existing = next(parent for parent in path.absolute().parents if parent.exists())
+        return f"{shutil.disk_usage(existing).free} bytes free there"
+    except OSError:  # of a disk that does not even answer that
+        return "unknown room there"
 
 
 @contextmanager
