@@ -9,13 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinetrack.errors import InputError
+from kinetrack import files
+from kinetrack.errors import InputError, WriteError
 from kinetrack.using import drawing
 from kinetrack.using.answers import Prediction, Step
 from kinetrack.using.drawing import DrawnForm, draw_video, drawn_path
 from kinetrack.using.timeline import Footage, decode_footage
 
 from factories import DECODING, write_pictures, write_video
+from failing_disk import FailingDisk, Trouble
 
 FORMS: list[DrawnForm] = ["mp4", "gif"]
 
@@ -151,30 +153,26 @@ def test_without_an_encoder_for_h264_it_is_mpeg4(
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_full_disk_is_told_and_nothing_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: DrawnForm
+@pytest.mark.parametrize("trouble", ["full", "dead"])
+def test_disk_that_fails_at_any_moment_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: DrawnForm, trouble: Trouble
 ) -> None:
-    footage = decode(tmp_path, num_frames=60, width=320, height=240)
-    real = drawing._encode
-
-    class Full:
-        """A file on a disk that is full after some bytes."""
-
-        def __init__(self, file: Any) -> None:
-            self.file, self.room = file, 5000
-            self.seek, self.tell, self.seekable = file.seek, file.tell, file.seekable
-
-        def write(self, content: bytes) -> int:
-            self.room -= len(content)
-            if self.room < 0:
-                raise OSError(28, "No space left on device")
-            return int(self.file.write(content))
-
-    monkeypatch.setattr(drawing, "_encode", lambda file, *rest: real(Full(file), *rest))
+    footage = decode(tmp_path, num_frames=6)
     path = tmp_path / "drawn" / f"a.{form}"
-    with pytest.raises(InputError, match="cannot be written, found No space left on device"):
-        draw_video(path, footage, told("Jump"), form=form)
-    assert list(path.parent.iterdir()) == []
+    for passing in range(1000):
+        marker = tmp_path / "failed"
+        monkeypatch.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+        try:
+            draw_video(path, footage, told("Jump"), form=form)
+            break
+        except WriteError as error:
+            said = str(error)
+        assert said.startswith(f"{path}: cannot be written")
+        assert not path.exists()
+        if trouble == "full" and passing:
+            assert list(path.parent.iterdir()) == []
+    assert passing > 4
+    assert len(read(path)[0]) > 0
 
 
 def test_what_cannot_be_encoded_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

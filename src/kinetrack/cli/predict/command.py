@@ -1,7 +1,6 @@
 """What `kinetrack predict` does: find videos, decode them ahead, ask the network, print."""
 
 import os
-import shutil
 import sys
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -16,6 +15,7 @@ from kinetrack.cli.predict.names import Named, find_videos
 from kinetrack.cli.predict.progress import Watch
 from kinetrack.data.decoding import Decoding
 from kinetrack.errors import EXIT_BAD_INPUT, InputError, WriteError, printable
+from kinetrack.files import discard
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.parallel import count_workers
 from kinetrack.using.answers import Timeline
@@ -146,7 +146,7 @@ def _walk_all(
                     yield Answer(named.path, reason=footage)
                 else:
                     yield _walk_through(footage, recogniser, walk=walk, top=top, watch=watch)
-                shutil.rmtree(folder, ignore_errors=True)
+                discard(folder)
 
 
 def _decode(task: tuple[Named, Path], *, decoding: Decoding) -> Footage | str:
