@@ -18,6 +18,9 @@ from factories import write_video
 # pipeline tests use real worker processes.
 os.environ["KINETRACK_WORKERS"] = "1"
 
+# No test needs a pickle of MLflow's, and one that was loaded would be a fault.
+os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] = "false"
+
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would every process
 # that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

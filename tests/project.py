@@ -106,4 +106,5 @@ def environment() -> dict[str, str]:
         for key, value in person.items()
     }
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**kept, **git, "PATH": path, "DVC_NO_ANALYTICS": "1"}
+    no_pickle = {"MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
+    return {**kept, **git, **no_pickle, "PATH": path, "DVC_NO_ANALYTICS": "1"}
