@@ -2,7 +2,6 @@
 
 import base64
 import io
-from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jinja2
@@ -14,20 +13,12 @@ _TEMPLATES = Path(__file__).parent / "templates"
 _JPEG_QUALITY = 75
 
 
-def write_page(
-    path: Path,
-    template: str,
-    *,
-    filters: Mapping[str, Callable[..., object]] | None = None,
-    **values: object,
-) -> None:
+def write_page(path: Path, template: str, **values: object) -> None:
     """Fill a template and write the page."""
-    write_text(path, fill_page(template, filters=filters, **values))
+    write_text(path, fill_page(template, **values))
 
 
-def fill_page(
-    template: str, *, filters: Mapping[str, Callable[..., object]] | None = None, **values: object
-) -> str:
+def fill_page(template: str, **values: object) -> str:
     """Fill a template; return the page."""
     # Names come from people's folders: every value is escaped, and a slip in a template ends here.
     environment = jinja2.Environment(
@@ -38,7 +29,6 @@ def fill_page(
         lstrip_blocks=True,
     )
     environment.filters["duration"] = _describe_duration
-    environment.filters.update(filters or {})
     return environment.get_template(template).render(**values)
 
 
