@@ -421,3 +421,13 @@ def test_packed_clips_are_shown_only_of_the_split_of_a_run(tmp_path: Path, split
         assert found.geometry == model_card().clip
         (tmp_path / "data/tensors/mine/index.csv").unlink()
         assert find_packed_clips(tmp_path, {"split"}) is None
+
+
+def test_a_page_to_open_needs_a_place_outside_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    result = CliRunner().invoke(app, ["compare", "a", "b", "--open"])
+    assert result.exit_code == 2
+    assert "needs --page" in result.output

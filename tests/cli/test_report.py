@@ -228,3 +228,32 @@ def test_the_lock_tells_data_set_and_params(root: Path) -> None:
     assert locked.tensors_md5 == folder_md5(root / TENSORS)
     assert locked.params == {"split": PARAMS["split"], "train": PARAMS["train"]}
     assert json.loads((root / "reports/evaluate/metrics.json").read_text())["num_clips"] == 6
+
+
+def test_a_name_of_a_run_is_printed_on_one_line(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add_run(root, name="two\nlines\x1b[31m")
+    print_report(root, open_page=False)
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) == 2
+    assert "two\\nlines\\x1b[31m" in said
+
+
+@pytest.mark.parametrize("path", ["data/tensors/mine", "data/splits/split.json"])
+def test_a_stage_that_ran_again_since_the_evaluation_is_refused(root: Path, path: str) -> None:
+    """Else the page would tell the params and dropped clips of another split."""
+    (root / "data/splits/split.json").write_text("{}")
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    tensors = lock["stages"]["tensors"]
+    read = {"path": "data/splits/split.json", "md5": file_md5(root / "data/splits/split.json")}
+    tensors["deps"] = [read]
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    assert read_lock(root).dataset == "mine"
+    if path == "data/tensors/mine":
+        tensors["outs"][0]["md5"] = "0" * 32 + ".dir"
+    else:
+        read["md5"] = "0" * 32
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(InputError, match=f"{path}: was made anew since the model was evaluated"):
+        print_report(root, open_page=False)

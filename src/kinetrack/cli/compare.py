@@ -26,6 +26,7 @@ from kinetrack.using.comparison import (
     macro_f1,
 )
 from kinetrack.using.pages.comparison import Contender, write_comparison_page
+from kinetrack.using.report import FEW_GROUPS
 
 # By these, clips of one name are known to have one content.
 _SPLIT_TAG = "data.split_md5"
@@ -41,8 +42,6 @@ _LEGEND = (
     "p: of McNemar's exact test, which takes clips as independent; the intervals do not"
 )
 _NO_GROUPS = "no intervals: the groups of the clips are not known (evaluated by an older version)"
-# Measured: with 5 groups a 95 % interval holds the truth in 86 of 100 cases, with 20 in 93.
-_FEW_GROUPS = 10
 _NARROWEST = 80
 
 
@@ -152,7 +151,7 @@ def _find_notes(results: Sequence[Result]) -> list[str]:
     num_groups = len({one.group for one in first.clips})
     if not are_grouped(first.clips):
         notes.append(_NO_GROUPS)
-    elif 1 < num_groups < _FEW_GROUPS:
+    elif 1 < num_groups < FEW_GROUPS:
         notes.append(f"with only {num_groups} groups, intervals are narrower than they should be")
     if len(others) > 1:
         notes.append(

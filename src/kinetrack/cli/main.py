@@ -401,6 +401,8 @@ def compare(
     if root := _enter_if_project():
         track_if_possible(root)
         page = page or PAGES_FOLDER / "compare.html"
+    elif open_page and page is None:
+        raise typer.BadParameter("--open needs --page outside of a project")
     print_comparison(names, as_json=as_json, page=page, root=root)
     if open_page and page:
         open_browser(page)

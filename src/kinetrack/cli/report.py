@@ -16,7 +16,7 @@ from kinetrack.cli.reported import (
 )
 from kinetrack.data.index import SIDES, DroppedRow, read_index
 from kinetrack.data.tensors import PackedSide, read_sides
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, printable
 from kinetrack.files import make_folder
 from kinetrack.learning.checkpoint import ModelCard, load_model
 from kinetrack.tracking.lineage import UNKNOWN, git_facts
@@ -55,7 +55,7 @@ def print_report(root: Path, *, open_page: bool) -> None:
     write_report_page(root / _PAGE, report, model=model, side=test)
     write_model_card(root / _CARD, report)
     print(f"page {_PAGE}, model card {_CARD}")
-    print(_add_to_run(root, run))
+    print(printable(_add_to_run(root, run)))
     if open_page:
         open_browser(root / _PAGE)
 

@@ -15,6 +15,7 @@ HISTORY = "reports/train/history.csv"
 EVALUATION = "reports/evaluate"
 _METRICS = f"{EVALUATION}/metrics.json"
 _TENSORS = "data/tensors/"
+_STAGES = ("sample", "frames", "split", "tensors", "train", "evaluate")
 _REMEDY = "make repro"
 
 
@@ -60,7 +61,8 @@ def read_lock(root: Path) -> Locked:
     """Read what made the reports, which must be of the model that lies in its place.
 
     Raises:
-        InputError: the model was not evaluated, or a report is not as DVC recorded it.
+        InputError: the model was not evaluated, a report is not as DVC recorded it, or a stage
+            before was run again since: its params and files are of another model.
     """
     train, evaluate = (locked_stage(name, root=root) for name in ("train", "evaluate"))
     deps = _md5s(evaluate, "deps")
@@ -71,6 +73,7 @@ def read_lock(root: Path) -> Locked:
         if _md5_here(root / path) != md5:
             problem = "is not what the evaluation recorded"
             raise InputError(root / path, problem, remedy="dvc repro evaluate, or dvc checkout")
+    _require_in_step(root)
     tensors = next((path for path in deps if path.startswith(_TENSORS)), _TENSORS)
     return Locked(
         dataset=tensors.removeprefix(_TENSORS),
@@ -79,18 +82,35 @@ def read_lock(root: Path) -> Locked:
     )
 
 
+def _require_in_step(root: Path) -> None:
+    """Refuse a lock in which a stage read other data than the stage before it has made since."""
+    stages = [locked_stage(name, root=root) for name in _STAGES]
+    made = {path: md5 for stage in stages for path, md5 in _md5s(stage, "outs").items()}
+    for path, md5 in (
+        (path, md5) for stage in stages for path, md5 in _md5s(stage, "deps").items()
+    ):
+        # Of a folder a stage may read one file; where it is not here, nobody can mix it up.
+        is_data = path.startswith("data/")
+        now = made.get(path) or (is_data and _md5_of_file(root / path)) or md5
+        if now != md5:
+            problem = "was made anew since the model was evaluated"
+            raise InputError(root / path, problem, remedy="dvc repro")
+
+
+def _md5_of_file(path: Path) -> str:
+    return file_md5(path) if path.is_file() else ""
+
+
 def _md5s(stage: dict[str, Any], kind: str) -> dict[str, str]:
     return {entry["path"]: str(entry["md5"]) for entry in stage.get(kind, ()) if "md5" in entry}
 
 
 def _md5_here(path: Path) -> str:
-    if path.is_dir():
-        return folder_md5(path)
-    return file_md5(path) if path.is_file() else ""
+    return folder_md5(path) if path.is_dir() else _md5_of_file(path)
 
 
 def _sections(root: Path) -> Iterator[tuple[str, Any]]:
     """The params of every stage; of single keys of a section, its owner has the whole."""
-    for name in ("sample", "frames", "split", "tensors", "train", "evaluate"):
+    for name in _STAGES:
         params = locked_stage(name, root=root).get("params", {}).get("params.yaml", {})
         yield from ((key, value) for key, value in params.items() if "." not in key)
