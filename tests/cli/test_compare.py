@@ -405,8 +405,9 @@ def test_the_command_puts_the_page_among_the_projects_pages(
 def test_packed_clips_are_shown_only_of_the_split_of_a_run(tmp_path: Path, split_md5: str) -> None:
     write_test_clips(tmp_path / "data/tensors/mine")
     stages = {
-        "split": {"outs": [{"path": "data/splits/split.json", "md5": split_md5}]},
+        "split": {"outs": [{"path": "data/splits", "md5": "2.dir"}]},
         "tensors": {
+            "deps": [{"path": "data/splits/split.json", "md5": split_md5}],
             "outs": [{"path": "data/tensors/mine", "md5": "1.dir"}],
             "params": {"params.yaml": {"pack": model_card().clip.model_dump()}},
         },

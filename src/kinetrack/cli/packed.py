@@ -9,7 +9,7 @@ from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import read_sides
 from kinetrack.errors import InputError
 from kinetrack.using.pages.comparison import PackedClips
-from kinetrack.versioning.lock import data_md5, locked_stage
+from kinetrack.versioning.lock import locked_inputs, locked_stage
 
 _SPLIT = "data/splits/split.json"
 _TENSORS = "data/tensors/"
@@ -17,7 +17,8 @@ _TENSORS = "data/tensors/"
 
 def find_packed_clips(root: Path, split_md5s: Collection[str]) -> PackedClips | None:
     """Find the packed test clips, if they are of one of these splits: names alone are no proof."""
-    if data_md5(_SPLIT, root=root) not in split_md5s:
+    # What they were packed by: a later split may lie beside them.
+    if locked_inputs("tensors", root=root).get(_SPLIT) not in split_md5s:
         return None
     stage = locked_stage("tensors", root=root)
     paths = [str(entry["path"]) for entry in stage.get("outs", ())]
