@@ -10,7 +10,7 @@ ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test coverage test-all check format bench ui clean test-slice $(if $(TORCH_INDEX),$(VENV)/installed)
+.PHONY: help install repro test coverage test-all check format bench audit ui clean test-slice $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -57,6 +57,10 @@ format: install ## Format the code and mend what the linter can
 
 bench: install ## Compare with the lecture's way (PARTS="preprocess workers" for some of it)
 	@$(ENVIRON) python -m benchmarks.run $(PARTS)
+
+audit: ## Look every pinned version up in the database of known holes (needs the network)
+	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip --quiet install pip-audit; }
+	@build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 ui: install ## Open the MLflow UI on this project's runs
 	@$(ENVIRON) python -m kinetrack.cli.main ui

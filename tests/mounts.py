@@ -1,4 +1,7 @@
-"""Disks that are full, small, read-only or unreadable, for the processes of one test alone."""
+"""Disks that are full, small, read-only or unreadable, for the processes of one test alone.
+
+And a network on which nobody is but them, with a name server that notes what it is asked.
+"""
 
 import shutil
 import subprocess
@@ -15,9 +18,9 @@ class Mounts:
     In a user namespace where that is allowed, so that the tests need not be run as root.
     """
 
-    def __init__(self, keeper: subprocess.Popen[bytes], user: tuple[str, ...]) -> None:
+    def __init__(self, keeper: subprocess.Popen[bytes], *entered: str) -> None:
         self.keeper = keeper
-        self._inside = ("nsenter", f"--target={keeper.pid}", "--mount", *user)
+        self._inside = ("nsenter", f"--target={keeper.pid}", "--mount", *entered)
 
     def run(self, *command: str | Path) -> None:
         """Run a command such as mount."""
@@ -61,16 +64,20 @@ _KEEP = ("sh", "-c", "echo ready; exec sleep 3600")
 
 
 @contextmanager
-def open_mounts(scratch: Path) -> Iterator[Mounts]:
-    """Skips where this machine lets nobody mount anything, not even root."""
+def open_mounts(scratch: Path, *, network: bool = False) -> Iterator[Mounts]:
+    """Skips where this machine lets nobody mount anything, not even root.
+
+    `network`: a network of their own as well, on which there is nothing, not even loopback.
+    """
+    net = ("--net",) * network
     for user, entered in ((_USER, ("--user", "--preserve-credentials")), ((), ())):
         keeper = subprocess.Popen(
-            ["unshare", *user, "--mount", *_KEEP],
+            ["unshare", *user, *net, "--mount", *_KEEP],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
         try:
-            mounts = Mounts(keeper, entered)
+            mounts = Mounts(keeper, *entered, *net)
             if keeper.stdout.readline() and _can_mount(mounts, scratch):
                 yield mounts
                 return

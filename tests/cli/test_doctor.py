@@ -45,6 +45,7 @@ def project(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pro
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path / "site"))  # for nobody else: 0700
     monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
     # The tests' own package is that of another folder.
     monkeypatch.setattr(machine.kinetrack, "__file__", str(Path("src/kinetrack/x").absolute()))
@@ -229,6 +230,18 @@ def test_remedy_mends_it(project: Project, damage: Callable[[Project], None], pa
     (finding,) = find(part, project)
     carry_out(finding.remedy, project)
     assert not find(part, project)
+
+
+def test_pickles_of_dvc_that_anybody_may_exchange(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DVC_SITE_CACHE_DIR")
+    (finding,) = find("dvc", project)
+    assert finding.state == "note"
+    assert "all may write /var/tmp/dvc/repo" in finding.told
+    carry_out(finding.remedy, project)
+    assert not find("dvc", project)
+    assert Path("~/.cache/dvc/repo").expanduser().is_dir()
 
 
 def test_without_a_remote_the_data_are_on_one_machine(project: Project) -> None:

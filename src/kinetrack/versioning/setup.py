@@ -1,6 +1,7 @@
 """What Git and DVC are set up like here, for a person to judge; nothing is changed."""
 
 import os
+import stat
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ class DvcSetup(NamedTuple):
     """How files come from the cache, if it was chosen: copy, reflink, hardlink, symlink."""
     is_shared: bool = False
     """Whether the cache is also that of other projects."""
+    open_site_cache: Path | None = None
+    """Where DVC reads pickles that every person on this machine could put there."""
 
 
 def inspect_git(root: Path) -> GitSetup:
@@ -81,7 +84,26 @@ def inspect_dvc(root: Path) -> DvcSetup:
         installed,
         links=tuple(link.strip() for link in links if link.strip()),
         is_shared="cache.dir" in values,
+        open_site_cache=_find_open_site_cache(root, values.get("core.site_cache_dir")),
     )
+
+
+def _find_open_site_cache(root: Path, configured: str | None) -> Path | None:
+    """Return the folder of DVC's site cache if other people may write in it.
+
+    What DVC remembers there about files, it reads with pickle (CVE-2025-69872, for which there is
+    no release that mends it); it makes the folder for all to write, by default in /var/tmp.
+    """
+    from dvc.dirs import site_cache_dir
+
+    folder = Path(root, site_cache_dir(configured), "repo")
+    reached = all(_allows_others(above, stat.S_IXOTH) for above in folder.parents)
+    return folder if reached and _allows_others(folder, stat.S_IWOTH) else None
+
+
+def _allows_others(folder: Path, permission: int) -> bool:
+    """What is not there yet is made by DVC, for all."""
+    return not folder.exists() or bool(folder.stat().st_mode & permission)
 
 
 def _mend_config(root: Path) -> str:
