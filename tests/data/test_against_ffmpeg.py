@@ -51,6 +51,7 @@ def test_gaps_are_filled_with_as_many_frames(
     assert count_of_ours(video, tmp_path) == count_of_ffmpeg(video, tmp_path / "theirs") == 30
 
 
+@pytest.mark.timeout(3600)  # each clip is decoded twice
 @pytest.mark.skipif(not REAL_VIDEOS, reason="KINETRACK_REAL_VIDEOS names no folder of real clips")
 def test_real_clips_have_as_many_frames(tmp_path: Path) -> None:
     videos = sorted(Path(REAL_VIDEOS).glob("ucf101_slice/*/*.avi"))
