@@ -3,7 +3,9 @@
 import csv
 import json
 from collections.abc import Callable, Sequence
+from itertools import product
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any
 
 import pytest
@@ -28,6 +30,12 @@ GROUPS = [f"g{number // 2}" for number in range(NUM_CLIPS)]
 # Which clips of twelve groups are told right; of these the first one has 18.
 FIRST = [number >= 6 for number in range(NUM_CLIPS)]
 SECOND = [number >= 1 and number != 23 for number in range(NUM_CLIPS)]
+# Groups of runs: each fold tests a half, each seed all of them.
+FOLDS = {"1": slice(0, 12), "2": slice(12, NUM_CLIPS)}
+GROUPED = {
+    "plain": {"0": FIRST, "1": [number >= 8 for number in range(NUM_CLIPS)]},
+    "better": {"0": SECOND, "1": FIRST},
+}
 
 
 def rows(is_right: Sequence[bool], *, groups: Sequence[str] = GROUPS) -> list[dict[str, Any]]:
@@ -73,6 +81,16 @@ class Store:
         self.client.set_terminated(run_id, "FINISHED")
         return run_id
 
+    def add_group(self, name: str, tables: dict[tuple[str, str], Path | None]) -> str:
+        """A group of runs by fold and seed, with their predictions."""
+        parent = self.add_run(name, None, kind="group")
+        for (fold, seed), predictions in tables.items():
+            below = {"mlflow.parentRunId": parent}
+            run_id = self.add_run(f"{name} {fold} {seed}", predictions, **below)
+            self.client.log_param(run_id, "split.fold", fold)
+            self.client.log_param(run_id, "train.seed", seed)
+        return parent
+
     def register(self, name: str, run_id: str | None, *, alias: str) -> None:
         self.client.create_registered_model(name)
         self.client.create_model_version(name, "kinetrack:///artifacts/x", run_id)
@@ -115,7 +133,18 @@ def fill(store: Store, made: Path) -> dict[str, str]:
         "older": store.add_run("older", table("older", rows(SECOND), columns=bare)),
         "older too": store.add_run("older too", table("older_too", rows(FIRST), columns=bare)),
         "not evaluated": store.add_run("not evaluated", None),
-        "group": store.add_run("group", None, kind="group"),
+        "untested": store.add_group("untested", {("1", "0"): None, ("2", "0"): None}),
+        "again": store.add_group("again", {("1", "0"): first, ("2", "0"): second}),
+        **{
+            name: store.add_group(
+                name,
+                {
+                    (fold, seed): table(f"{name}{fold}{seed}", rows(is_right)[half])
+                    for (fold, half), (seed, is_right) in product(FOLDS.items(), drawn.items())
+                },
+            )
+            for name, drawn in GROUPED.items()
+        },
         "garbage": store.add_run("garbage", garbage),
         "empty": store.add_run("empty", empty),
         "fewer": store.add_run("fewer", table("fewer", rows(FIRST[:-2]))),
@@ -200,6 +229,46 @@ def test_of_many_clips_twenty_are_printed_and_json_has_all(runs, shown, told):
     assert len(told("first", "many")["runs"][1]["changed_sides"]) == NUM_CLIPS
 
 
+def test_groups_of_runs_are_compared_by_all_of_their_tests(runs, told):
+    found = told("plain", "better")
+    assert (found["num_clips"], found["num_tests"], found["num_groups"]) == (24, 48, 12)
+    plain, better = found["runs"]
+    rightness = {
+        name: [one for drawn in GROUPED[name].values() for one in drawn] for name in GROUPED
+    }
+    assert plain["accuracy"] == pytest.approx(sum(rightness["plain"]) / 48, abs=1e-6)
+    assert plain["interval"] == pytest.approx(
+        group_interval(rightness["plain"], GROUPS * 2), abs=1e-6
+    )
+    pairs = list(zip(rightness["plain"], rightness["better"], strict=True))
+    difference = better["difference"]
+    assert difference["num_won"] == sum(not one and other for one, other in pairs)
+    assert difference["num_lost"] == sum(one and not other for one, other in pairs)
+    assert difference["accuracy"] == pytest.approx(
+        (sum(rightness["better"]) - sum(rightness["plain"])) / 48, abs=1e-6
+    )
+    assert difference["p_value"] is None
+    low, high = difference["interval"]
+    assert low < difference["accuracy"] < high
+    assert {(one["fold"], one["repetition"]) for one in plain["parts"]} == {
+        (fold, f"train.seed {seed}") for fold in "12" for seed in "01"
+    }
+    assert better["changed_sides"][0]["repetition"] in ("train.seed 0", "train.seed 1")
+
+
+def test_groups_are_shown_fold_by_fold(runs, shown):
+    text = shown("plain", "better")
+    assert "24 test clips, 48 tests of them, in 12 groups" in text
+    lines = [" ".join(line.split()) for line in text.splitlines()]
+    table = lines.index("group runs mean ± deviation fold 1 fold 2")
+    # Right of the twelve clips of fold 1: 6 and 4, then 11 and 6; of fold 2: all; then 11 and all.
+    parts = [6 / 12, 4 / 12, 1, 1], [11 / 12, 6 / 12, 11 / 12, 1]
+    for line, name, values in zip(lines[table + 1 :], ("plain", "better"), parts, strict=False):
+        spread = f"{fmean(values):.4f} ± {stdev(values):.4f}"
+        folds = f"{fmean(values[:2]):.4f} {fmean(values[2:]):.4f}"
+        assert line == f"{name} ({runs[name][:8]}) 4 {spread} {folds}"
+
+
 def test_json_has_every_figure(runs, told):
     found = told("first", "second")
     assert (found["num_clips"], found["num_groups"], found["notes"]) == (24, 12, [])
@@ -226,6 +295,7 @@ def test_json_has_every_figure(runs, told):
     assert lost == [
         {
             "clip": "clip23",
+            "repetition": None,
             "label": "Jump",
             "group": "g11",
             "is_right": [True, False],
@@ -316,7 +386,9 @@ def test_runs_of_other_data_are_compared_with_a_note(other, is_noted, runs, told
     ("other", "problem"),
     [
         ("not evaluated", r"was not evaluated: MLflow has no evaluation/predictions\.csv of it"),
-        ("group", "is a group of runs -> name some of them"),
+        ("untested", "is a group of runs of which none was evaluated -> bring its"),
+        ("again", "is a group of which two runs tested one clip, found Jump/clip01 -> name sin"),
+        ("plain", "was tested on other clips than first"),
         ("garbage", r"its evaluation/predictions\.csv cannot be read, found it holds no clip ->"),
         ("empty", r"its evaluation/predictions\.csv cannot be read, found it holds no clip ->"),
         ("no such", "no such run in MLflow"),

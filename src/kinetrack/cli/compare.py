@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import Any, NamedTuple
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kinetrack.cli.packed import find_packed_clips
-from kinetrack.cli.results import Result, read_results
+from kinetrack.cli.results import Part, Result, read_results
 from kinetrack.errors import InputError, printable
 from kinetrack.tracking.records import run_address
 from kinetrack.using.comparison import (
@@ -20,6 +21,7 @@ from kinetrack.using.comparison import (
     accuracy,
     accuracy_interval,
     are_grouped,
+    are_repeated,
     changed_sides,
     class_recalls,
     compare,
@@ -39,7 +41,8 @@ _LEGEND = (
     "in brackets: 95 % interval for clips of other groups; one of a difference that holds 0 leaves"
     " open which is better\n"
     "won, lost: clips that only this one, or only the first one, tells right\n"
-    "p: of McNemar's exact test, which takes clips as independent; the intervals do not"
+    "p: of McNemar's exact test, which takes clips as independent; the intervals do not. There is"
+    " none where clips were tested repeatedly"
 )
 _NO_GROUPS = "no intervals: the groups of the clips are not known (evaluated by an older version)"
 _NARROWEST = 80
@@ -110,7 +113,8 @@ def describe(comparison: Comparison) -> dict[str, Any]:
     clips = comparison.results[0].result.clips
     groups = {one.group for one in clips}
     return {
-        "num_clips": len(clips),
+        "num_clips": _count_clips(clips),
+        "num_tests": len(clips),
         "num_groups": len(groups) if are_grouped(clips) else None,
         "confidence": 0.95,
         "runs": [_describe(one) for one in comparison.results],
@@ -175,8 +179,19 @@ def _describe(compared: Compared) -> dict[str, Any]:
         "interval": _round_pair(accuracy_interval(result.clips)),
         "f1_macro": round(macro_f1(result.clips), _DIGITS),
         "recalls": _round_values(class_recalls(result.clips)),
+        "parts": [_describe_part(part) for part in result.parts],
         "difference": _describe_difference(difference) if difference else None,
         "changed_sides": [_describe_pair(*pair) for pair in compared.changed or ()],
+    }
+
+
+def _describe_part(part: Part) -> dict[str, Any]:
+    return {
+        "run_id": part.run_id,
+        "fold": part.fold or None,
+        "repetition": part.repetition or None,
+        "accuracy": round(accuracy(part.clips), _DIGITS),
+        "num_clips": len(part.clips),
     }
 
 
@@ -195,6 +210,7 @@ def _describe_difference(difference: Difference) -> dict[str, Any]:
 def _describe_pair(one: JudgedClip, other: JudgedClip) -> dict[str, Any]:
     return {
         "clip": one.clip,
+        "repetition": one.repetition or None,
         "label": one.label,
         "group": one.group or None,
         "is_right": [one.is_right, other.is_right],
@@ -216,6 +232,7 @@ def _print_text(comparison: Comparison) -> None:
     first, *others = comparison.results
     _print_table(_COLUMNS, [_row(one) for one in comparison.results])
     print(f"\n{_tell_clips(first.result.clips)}; differences to the first\n{_LEGEND}")
+    _print_folds([one.result for one in comparison.results])
     for note in comparison.notes:
         print(printable(f"note: {note}"))
     for other in others:
@@ -223,10 +240,41 @@ def _print_text(comparison: Comparison) -> None:
 
 
 def _tell_clips(clips: Sequence[JudgedClip]) -> str:
-    text = _count(len(clips), "test clip")
+    text = _count(_count_clips(clips), "test clip")
+    if are_repeated(clips):
+        text += f", {len(clips)} tests of them,"
     if are_grouped(clips):
         text += " in " + _count(len({one.group for one in clips}), "group")
     return text
+
+
+def _count_clips(clips: Sequence[JudgedClip]) -> int:
+    return len({(one.label, one.clip) for one in clips})
+
+
+def _print_folds(results: Sequence[Result]) -> None:
+    """Print each group's accuracies by fold, and how far its runs lie apart."""
+    groups = [result for result in results if result.parts]
+    if not groups:
+        return
+    folds = sorted({part.fold for result in groups for part in result.parts}, key=_by_number)
+    rows = [[result.name, *_fold_cells(result, folds)] for result in groups]
+    print()
+    _print_table(("group", "runs", "mean ± deviation", *(f"fold {one}" for one in folds)), rows)
+
+
+def _by_number(fold: str) -> tuple[int, str]:
+    return len(fold), fold
+
+
+def _fold_cells(result: Result, folds: Sequence[str]) -> list[str]:
+    values = [accuracy(part.clips) for part in result.parts]
+    spread = f" ± {stdev(values):.4f}" if len(values) > 1 else ""
+    by_fold = [
+        [accuracy(part.clips) for part in result.parts if part.fold == fold] for fold in folds
+    ]
+    means = [f"{fmean(found):.4f}" if found else "" for found in by_fold]
+    return [str(len(values)), f"{fmean(values):.4f}{spread}", *means]
 
 
 def _count(number: int, noun: str) -> str:
@@ -241,7 +289,7 @@ def _row(compared: Compared) -> list[str]:
     return [
         *cells,
         f"{difference.difference:+.4f}{_bounds(difference.interval, sign='+')}",
-        f"{difference.p_value:.2g}",
+        "" if difference.p_value is None else f"{difference.p_value:.2g}",
         str(difference.num_won),
         str(difference.num_lost),
         f"{macro_f1(clips):.4f} ({difference.f1_difference:+.4f})",

@@ -1,14 +1,21 @@
 """Results on the same test clips: of runs in MLflow, of registered models, of files."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.groups import GROUP, KIND_TAG
-from kinetrack.tracking.records import RunRecord, find_record, read_artifact, refuse_run
+from kinetrack.tracking.groups import GROUP, KIND_TAG, REPEATED_PARAMS
+from kinetrack.tracking.records import (
+    RunRecord,
+    find_children,
+    find_record,
+    read_artifact,
+    refuse_run,
+)
 from kinetrack.tracking.registry import find_model_version
 from kinetrack.using.comparison import (
     JudgedClip,
@@ -26,13 +33,30 @@ _EVALUATE = (
 )
 
 
+# Folds test other clips each; whatever else is drawn anew, tests the same ones again.
+_FOLD = "split.fold"
+_DRAWN = tuple(name for name in REPEATED_PARAMS if name != _FOLD)
+
+
+class Part(NamedTuple):
+    """One run of a group."""
+
+    run_id: str
+    fold: str
+    repetition: str
+    """What was drawn anew, as `train.seed 1`; empty where that is the same in all runs."""
+    clips: list[JudgedClip]
+
+
 class Result(NamedTuple):
-    """A result on test clips: of a run, or of a file."""
+    """A result on test clips: of a run, of a group of runs, or of a file."""
 
     name: str
     clips: list[JudgedClip]
     record: RunRecord | None = None
     """None for a file."""
+    parts: tuple[Part, ...] = ()
+    """The runs of a group."""
 
 
 def read_results(names: Sequence[str]) -> list[Result]:
@@ -41,7 +65,8 @@ def read_results(names: Sequence[str]) -> list[Result]:
     Groups that one result does not know are taken over from another one.
 
     Args:
-        names: runs as `find_record` takes them; `models:/NAME@ALIAS` or `models:/NAME/VERSION` for
+        names: runs as `find_record` takes them, groups of repetitions among them, of which all
+            tests count; `models:/NAME@ALIAS` or `models:/NAME/VERSION` for
             the run of a registered model; files by their suffix `.csv`.
 
     Raises:
@@ -58,18 +83,52 @@ def _read(run: str) -> Result:
     if run.endswith(FILE_SUFFIX):
         return _read_file(Path(run))
     record = _find_run(run)
+    name = f"{record.name} ({record.run_id[:8]})"
     if record.tags.get(KIND_TAG) == GROUP:
-        raise refuse_run(record, "is a group of runs", remedy="name some of them")
-    content = read_artifact(record, _PREDICTIONS)
-    if content is None:
+        parts = _read_parts(record)
+        return Result(name, sorted(one for part in parts for one in part.clips), record, parts)
+    clips = _read_predictions(record)
+    if clips is None:
         problem = f"was not evaluated: MLflow has no {_PREDICTIONS} of it"
         raise refuse_run(record, problem, f"status {record.status.lower()}", remedy=_EVALUATE)
+    return Result(name, clips, record)
+
+
+def _read_parts(group: RunRecord) -> tuple[Part, ...]:
+    """Read what the runs of a group said; a training that was made twice counts once."""
+    runs = list({_drawn(run, REPEATED_PARAMS): run for run in find_children(group)}.values())
+    varied = [name for name in _DRAWN if len({run.params.get(name) for run in runs}) > 1]
+    tested = [(run, clips) for run in runs if (clips := _read_predictions(run)) is not None]
+    if not tested:
+        raise refuse_run(group, "is a group of runs of which none was evaluated", remedy=_EVALUATE)
+    parts = tuple(_to_part(run, varied, clips) for run, clips in tested)
+    names = Counter(one.key for part in parts for one in part.clips)
+    if twice := [key for key, count in names.items() if count > 1]:
+        problem = "is a group of which two runs tested one clip"
+        raise refuse_run(group, problem, "/".join(twice[0][:2]), remedy="name single runs")
+    return parts
+
+
+def _drawn(run: RunRecord, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(run.params.get(name, "") for name in names)
+
+
+def _to_part(run: RunRecord, varied: Sequence[str], clips: Sequence[JudgedClip]) -> Part:
+    values = zip(varied, _drawn(run, varied), strict=True)
+    repetition = ", ".join(f"{name} {value}" for name, value in values)
+    named = [one._replace(repetition=repetition) for one in clips]
+    return Part(run.run_id, run.params.get(_FOLD, ""), repetition, named)
+
+
+def _read_predictions(record: RunRecord) -> list[JudgedClip] | None:
+    content = read_artifact(record, _PREDICTIONS)
+    if content is None:
+        return None
     try:
-        clips = parse_predictions(content)
+        return parse_predictions(content)
     except ValueError as error:
         problem = f"its {_PREDICTIONS} cannot be read"
         raise refuse_run(record, problem, error, remedy=_EVALUATE) from None
-    return Result(f"{record.name} ({record.run_id[:8]})", clips, record)
 
 
 def _read_file(path: Path) -> Result:

@@ -91,6 +91,17 @@ def find_latest_of_model(weights_sha256: str, *, tensors_md5: str = "") -> RunRe
     return _to_record(newest) if newest else None
 
 
+def find_children(parent: RunRecord) -> list[RunRecord]:
+    """Find the finished runs below a parent run, the first one first.
+
+    Raises:
+        InputError: the store does not answer.
+    """
+    wanted = f"tags.`mlflow.parentRunId` = '{parent.run_id}' AND attributes.status = 'FINISHED'"
+    found = ask_store(lambda client: list(all_runs(client, wanted)), about=f"run {parent.run_id}")
+    return [_to_record(run) for run in sorted(found, key=lambda run: run.info.start_time)]
+
+
 def read_artifact(record: RunRecord, path: str) -> bytes | None:
     """Read a file of a run, None when it has none of this name.
 

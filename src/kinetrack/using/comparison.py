@@ -25,16 +25,18 @@ class JudgedClip(NamedTuple):
     """Of the class that was predicted."""
     actual_probability: float
     """Of the class that the clip has."""
+    repetition: str = ""
+    """Where a clip was tested by several models that are compared as one: by which, as `seed 1`."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Of one clip alone: a clip of another class may be called the same."""
-        return self.label, self.clip
+    def key(self) -> tuple[str, str, str]:
+        """Of one test of one clip: a clip of another class may be called the same."""
+        return self.label, self.clip, self.repetition
 
     @property
     def name(self) -> str:
         """As people read it."""
-        return f"{self.label}/{self.clip}"
+        return f"{self.label}/{self.clip}" + f" ({self.repetition})" * bool(self.repetition)
 
     @property
     def is_right(self) -> bool:
@@ -50,8 +52,8 @@ class Difference(NamedTuple):
     """Of the accuracies."""
     interval: tuple[float, float] | None
     """Of the difference, 95 %, for clips of other groups; None where groups are not known."""
-    p_value: float
-    """Of McNemar's test, as `mcnemar_p_value` has it."""
+    p_value: float | None
+    """Of McNemar's test, as `mcnemar_p_value` has it; None where clips were tested repeatedly."""
     num_lost: int
     """Clips that the first one alone tells right; n10 in books."""
     num_won: int
@@ -113,6 +115,7 @@ def differing_clips(first: Sequence[JudgedClip], second: Sequence[JudgedClip]) -
 
     A group that one of them does not know is no difference.
     """
+    names = {one.key: one.name for one in (*first, *second)}
     groups, others = ({one.key: one.group for one in clips} for clips in (first, second))
     alone = groups.keys() ^ others.keys()
     regrouped = {
@@ -120,7 +123,7 @@ def differing_clips(first: Sequence[JudgedClip], second: Sequence[JudgedClip]) -
         for key in groups.keys() & others.keys()
         if groups[key] and others[key] and groups[key] != others[key]
     }
-    return ["/".join(key) for key in sorted(alone | regrouped)]
+    return [names[key] for key in sorted(alone | regrouped)]
 
 
 def with_groups(clips: Sequence[JudgedClip], source: Sequence[JudgedClip]) -> list[JudgedClip]:
@@ -133,7 +136,8 @@ def compare(first: Sequence[JudgedClip], second: Sequence[JudgedClip]) -> Differ
 
     The p-value takes clips as independent, the interval only groups (a person, a place). Where
     clips of a group are right or wrong together, the p-value promises too much: believe the
-    interval. One that holds 0 leaves open which model is better.
+    interval. One that holds 0 leaves open which model is better. Of clips that were tested
+    repeatedly there is no p-value: those tests are not independent by any means.
 
     Raises:
         ValueError: not the same clips.
@@ -146,7 +150,7 @@ def compare(first: Sequence[JudgedClip], second: Sequence[JudgedClip]) -> Differ
         accuracies=(accuracy(first), accuracy(second)),
         difference=(num_won - num_lost) / len(pairs),
         interval=_difference_interval(pairs) if are_grouped(first) else None,
-        p_value=mcnemar_p_value(num_lost, num_won),
+        p_value=None if are_repeated(first) else mcnemar_p_value(num_lost, num_won),
         num_lost=num_lost,
         num_won=num_won,
         f1_difference=macro_f1(second) - macro_f1(first),
@@ -178,7 +182,8 @@ def _pair(
     """Put what two models say of a clip side by side, by class and name of the clip."""
     if differing := differing_clips(first, second):
         raise ValueError(f"not the same clips: {differing[0]}")
-    return list(zip(sorted(first), sorted(second), strict=True))
+    ordered = (sorted(clips, key=lambda one: one.key) for clips in (first, second))
+    return list(zip(*ordered, strict=True))
 
 
 def mcnemar_p_value(num_lost: int, num_won: int) -> float:
@@ -198,6 +203,11 @@ def mcnemar_p_value(num_lost: int, num_won: int) -> float:
 def are_grouped(clips: Sequence[JudgedClip]) -> bool:
     """Whether the group of every clip is known."""
     return all(one.group for one in clips)
+
+
+def are_repeated(clips: Sequence[JudgedClip]) -> bool:
+    """Whether clips were tested by several models."""
+    return any(one.repetition for one in clips)
 
 
 def accuracy(clips: Sequence[JudgedClip]) -> float:

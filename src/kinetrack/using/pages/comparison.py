@@ -82,6 +82,7 @@ def write_comparison_page(
         path,
         "comparison.html",
         first=first,
+        num_clips=len({(clip.label, clip.clip) for clip in first.clips}),
         lines=[_measure(one) for one in contenders],
         others=others,
         num_groups=len({clip.group for clip in first.clips}) if are_grouped(first.clips) else None,
@@ -118,4 +119,4 @@ def _list_changes(contender: Contender, packed: PackedClips | None) -> list[_Cha
 def _draw_strip(clip: JudgedClip, packed: PackedClips | None) -> Strip:
     if packed is None:
         return Strip([], [], problem="")
-    return draw_strip(packed.side, clip.key, packed.geometry)
+    return draw_strip(packed.side, (clip.label, clip.clip), packed.geometry)
