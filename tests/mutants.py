@@ -64,6 +64,11 @@ class Strings(StringMutator):
         if ast.unparse(node.value) != "Literal":
             self.generic_visit(node)
 
+    def visit_Constant(self, node: ast.Constant) -> None:  # noqa: N802
+        """Leave out types."""
+        if not self.is_annotation(node):
+            super().visit_Constant(node)
+
 
 class Conditions(ast.NodeVisitor, Mutator):
     """Turns each condition into its contrary."""
@@ -94,7 +99,7 @@ def try_mutant(
     """Run the tests of the mutant's module; without a mutant, those of all modules asked for."""
     source = run_folder / mutant.source_folder
     if mutant.source_file is None:
-        modules: Iterable[str] = config.only_files
+        modules = config.only_files
     else:
         modules = [mutant.source_file.relative_to(mutant.source_folder).as_posix()]
         if not _is_python((run_folder / mutant.source_file).read_text()):
@@ -213,16 +218,15 @@ def _table(trials: Iterable[MutantTrial], explained: set[tuple[str, str, str]]) 
 
 
 def name_of(mutant: Mutant) -> tuple[str, str, str]:
-    """What a mutant is known by though lines come and go: module, function, the changed line."""
+    """What a mutant is known by though lines come and go: module, function, changed line."""
     assert mutant.source_file is not None
     text = (ROOT / mutant.source_file).read_text()
-    lines = text.splitlines(keepends=True)
-    changed = mutate_lines(mutant, lines)
-    line = next(
-        (new for old, new in zip(lines, changed, strict=False) if old != new), changed[-1]
-    ).splitlines()[0]
+    old = text.splitlines(keepends=True)
+    new = "".join(mutate_lines(mutant, old)).splitlines(keepends=True)
+    number = next(number for number, line in enumerate(new) if line != old[number])
     module = mutant.source_file.relative_to(mutant.source_folder).as_posix()
-    return module, _function_at(ast.parse(text), mutant.lineno), line.strip()
+    change = f"{old[number].strip()}` → `{new[number].strip()}"
+    return module, _function_at(ast.parse(text), mutant.lineno), change
 
 
 def _function_at(tree: ast.Module, line: int) -> str:

@@ -1,8 +1,11 @@
 import errno
+import fcntl
+import hashlib
 import os
+import platform
 import shutil
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 
@@ -11,15 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinetrack import files
-from kinetrack.errors import WriteError
+from kinetrack.errors import InputError, WriteError
 from kinetrack.files import (
     append_line,
     atomic_file,
     atomic_folder,
     copy_file,
+    file_md5,
+    is_being_written,
+    open_unfinished,
     read_csv,
     remove_partials,
     remove_partials_of,
+    write_alone,
     write_csv,
     write_json,
     write_text,
@@ -61,6 +68,62 @@ def test_file_is_not_there_before_it_is_whole(tmp_path: Path) -> None:
         file.write(b"half")
         assert not path.exists()
         assert all(name.startswith(".") for name in names_below(tmp_path))
+
+
+def test_bytes_are_on_the_disk_before_the_file_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, sync, found = tmp_path / "a.bin", os.fsync, []
+
+    def note(number: int) -> None:
+        found.append((os.fstat(number).st_size, path.exists()))
+        sync(number)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with atomic_file(path) as file:
+        file.write(b"new")
+    assert found == [(3, False)]
+    append_line(path, "line")
+    assert found[1:] == [(9, True)]
+
+
+@pytest.fixture
+def common_umask() -> Iterator[None]:
+    """What a new file may not have, as on most machines."""
+    before = os.umask(0o022)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("common_umask")
+def test_others_may_read_a_file_and_nobody_runs_it(tmp_path: Path) -> None:
+    write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o644
+
+
+def test_two_files_of_a_folder_may_be_written_at_once(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a") as a, atomic_file(tmp_path / "b") as b:
+        a.write(b"a")
+        b.write(b"b")
+    assert (tmp_path / "a").read_bytes() == b"a"
+    assert (tmp_path / "b").read_bytes() == b"b"
+
+
+def test_two_machines_may_write_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = set()
+    for machine in ("one", "other"):  # in a folder that they share, and with one process id
+        monkeypatch.setattr(platform, "node", lambda machine=machine: machine)
+        with atomic_file(tmp_path / "a") as file:
+            names.add(file.name)
+    assert len(names) == 2
+
+
+def test_an_unfinished_file_may_be_written_by_its_name(tmp_path: Path) -> None:
+    with atomic_file(tmp_path / "a") as file, open_unfinished(Path(file.name)) as again:
+        again.write(b"new")
+        again.seek(0)
+        assert again.read() == b"new"
+    assert (tmp_path / "a").read_bytes() == b"new"
 
 
 @pytest.mark.parametrize("error", [ValueError, Stop])
@@ -105,6 +168,80 @@ def test_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
         (folder / "new.txt").touch()
         assert names_below(path) == ["old.txt"]
     assert names_below(tmp_path) == ["a", "a/data", "a/data/new.txt"]
+
+
+def test_folder_appears_with_those_above_it(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "a/b/data") as folder:
+        (folder / "new.txt").touch()
+    assert names_below(tmp_path) == ["a", "a/b", "a/b/data", "a/b/data/new.txt"]
+
+
+class Clock:
+    """Time that only sleeping takes; it calls once when so much has gone by."""
+
+    def __init__(self, call: Callable[[], object], *, after_s: float) -> None:
+        self.slept_s, self._asked = 0.0, 0
+        self._call, self._after_s = call, after_s
+
+    def monotonic(self) -> float:
+        self._asked += 1
+        assert self._asked < 1000, "nobody sleeps"
+        return 1000 + self.slept_s
+
+    def sleep(self, duration_s: float) -> None:
+        is_before = self.slept_s < self._after_s
+        self.slept_s += duration_s
+        if is_before and self.slept_s >= self._after_s:
+            self._call()
+
+
+def test_a_second_writer_waits_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as first:
+        first.enter_context(write_alone(tmp_path / "data"))
+        clock = Clock(first.close, after_s=3)
+        monkeypatch.setattr(files, "time", clock)
+        with atomic_folder(tmp_path / "data") as folder:
+            (folder / "new.txt").touch()
+    assert clock.slept_s == pytest.approx(3, abs=0.1)
+    assert names_below(tmp_path) == ["data", "data/new.txt"]
+
+
+def test_a_second_writer_is_refused_after_five_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(lambda: None, after_s=99)
+    monkeypatch.setattr(files, "time", clock)
+    with (
+        write_alone(tmp_path / "data"),
+        pytest.raises(InputError, match="data: is being written by another process"),
+        write_alone(tmp_path / "data"),
+    ):
+        pytest.fail("two write")
+    assert clock.slept_s == pytest.approx(5, abs=0.2)
+    assert names_below(tmp_path) == []
+
+
+def test_a_disk_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with (
+        pytest.raises(WriteError, match="data: cannot be written, found No locks available"),
+        write_alone(tmp_path / "data"),
+    ):
+        pytest.fail("nobody knows who writes")
+
+
+def test_whether_something_is_being_written_can_be_asked(tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    assert is_being_written(path) is False
+    with write_alone(path):
+        assert is_being_written(path) is True
+    (tmp_path / ".data.lock").touch()  # as a killed writer leaves it
+    assert is_being_written(path) is False
 
 
 @pytest.mark.parametrize("error", [ValueError, Stop])
@@ -177,6 +314,16 @@ def test_csv_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
         write_csv(tmp_path / "a.csv", ["a"], [{"a": "new" * 10_000}, {"a": "\udc80"}])
     assert read_csv(tmp_path / "a.csv") == [{"a": "old"}]
     assert names_below(tmp_path) == ["a.csv"]
+
+
+def test_cells_beyond_the_last_column_are_kept_under_a_name_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("a\n1,2,3\n")
+    assert read_csv(tmp_path / "a.csv") == [{"a": "1", "(beyond the last)": ["2", "3"]}]
+
+
+def test_md5_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 100_000)
+    assert file_md5(tmp_path / "a") == hashlib.md5(b"x" * 100_000).hexdigest()
 
 
 def test_csv_refuses_a_column_that_is_not_listed(tmp_path: Path) -> None:
@@ -262,6 +409,13 @@ def test_line_that_a_kill_has_torn_stays_alone(tmp_path: Path) -> None:
     assert path.read_text() == "one\ntw\nthree\n"
 
 
+def test_a_single_letter_that_a_kill_has_left_stays_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lines.txt"
+    path.write_text("t")
+    append_line(path, "three")
+    assert path.read_text() == "t\nthree\n"
+
+
 def test_line_without_room_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "lines.txt"
     path.mkdir()
@@ -340,6 +494,14 @@ def test_folder_that_lies_between_two_renames_is_put_back(tmp_path: Path) -> Non
     assert names_below(tmp_path) == ["data", "data/old.txt"]
 
 
+def test_folder_that_is_put_back_can_be_read_while_the_new_one_is_written(tmp_path: Path) -> None:
+    (tmp_path / ".data.earlier").mkdir()
+    (tmp_path / ".data.earlier/old.txt").touch()
+    with atomic_folder(tmp_path / "data"):
+        assert names_below(tmp_path / "data") == ["old.txt"]
+    assert names_below(tmp_path) == ["data"]
+
+
 def test_only_what_dead_writers_of_one_file_have_left_is_removed(tmp_path: Path) -> None:
     with atomic_file(tmp_path / "a") as file:
         name = Path(file.name).name
@@ -361,6 +523,14 @@ def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
     files.discard(tmp_path / "a")
     assert (tmp_path / "a").exists()
     files.remove(tmp_path / "nothing there")
+
+
+def test_a_link_is_removed_and_not_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/kept.txt").touch()
+    (tmp_path / "link").symlink_to("folder")
+    files.remove(tmp_path / "link")
+    assert names_below(tmp_path) == ["folder", "folder/kept.txt"]
 
 
 def test_disk_that_answers_nothing_is_told_too(

@@ -41,6 +41,7 @@ def test_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
         ({"start_s": 1.5, "end_s": 3}, "a_00001500_00003000"),
         ({"start_s": 2}, "a_00002000_end"),
         ({"end_s": 2}, "a_00000000_00002000"),
+        ({"end_s": 0.5}, "a_00000000_00000500"),
         ({"start_s": 1.5, "end_s": 3, "clip": "jump 7"}, "jump 7"),
     ],
 )
@@ -56,6 +57,25 @@ def test_manifest_comes_back_as_it_was(tmp_path: Path) -> None:
     ]
     write_manifest(tmp_path / "manifest.csv", rows)
     assert read_manifest(tmp_path / "manifest.csv") == rows
+
+
+@pytest.mark.parametrize("blank", ["", " \t", None])
+def test_blank_cells_are_none(blank: str | None) -> None:
+    values = {"path": " a.mp4", "label": "Jump ", "clip": blank, "group": blank, "start_s": blank}
+    row = ManifestRow.model_validate(values)
+    assert row == ManifestRow(path="a.mp4", label="Jump")
+    assert (row.group, row.official) == ("", "")
+    assert ManifestRow.model_validate(row) == row
+
+
+def test_a_message_names_every_column(tmp_path: Path) -> None:
+    for path in (tmp_path / "absent.csv", tmp_path):
+        with pytest.raises(InputError, match="is no manifest file") as caught:
+            read_manifest(path)
+        told = str(caught.value).rpartition("columns: ")[2]
+        names, file_name = told.removesuffix(")").split(" (")
+        assert names.replace("; optional: ", ", ").split(", ") == list(ManifestRow.model_fields)
+        assert file_name == "manifest.csv"
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
 
-from kinetrack.data.names import check_name, find_alike
+from kinetrack.data.names import Name, check_name, find_alike
 
 names = st.text(
     st.characters(exclude_characters="/\\\0", exclude_categories=["Cs"]), min_size=1, max_size=60
@@ -31,8 +32,14 @@ def test_unpleasant_but_possible_names_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["x" * 252, "\u00e9" * 126])
 def test_name_that_leaves_no_room_for_a_suffix_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is longer than 251 bytes"):
+    with pytest.raises(ValueError, match=f"^'{name[:40]}'... is longer than 251 bytes"):
         check_name(name)
+
+
+def test_a_name_in_a_record_is_checked() -> None:
+    assert TypeAdapter(Name).validate_python("Walk") == "Walk"
+    with pytest.raises(ValidationError, match=r"'\.\.' is no plain file name"):
+        TypeAdapter(Name).validate_python("..")
 
 
 def test_name_that_is_no_utf_8_is_refused() -> None:
