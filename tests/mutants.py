@@ -158,12 +158,15 @@ def _be_pytest(tests: list[str], source: Path, scratch: Path) -> None:
 
 
 class _Hasty:
-    """Has hypothesis leave a failing example as it is: that there is one is enough."""
+    """Leaves a failing example as it is, and has those by hand, which are quick, go first."""
 
     def pytest_sessionstart(self) -> None:
         plain = settings.get_profile("kinetrack")
         settings.register_profile("mutants", plain, phases=[Phase.explicit, Phase.generate])
         settings.load_profile("mutants")
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        items.sort(key=lambda item: hasattr(getattr(item, "obj", None), "hypothesis"))
 
 
 def report(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import SIDES, FramesRow, Side
@@ -70,6 +71,7 @@ SPLIT = {
         ({"val": ["A\\b/c"]}, "no plain file name"),
         ({"val": ["A"]}, "no plain file name"),
         ({"val": [""]}, "no plain file name"),
+        ({"train": ["A/"], "val": [3], "test": ["A"]}, "train.0: "),
         ({"val": [3]}, "val.0: .*valid string"),
         ({"val": "A/c"}, "val: .*valid (list|array)"),
         ({"value": []}, "value: Extra inputs"),
@@ -83,6 +85,13 @@ def test_split_edited_by_hand_is_refused(
     path.write_text(json.dumps(SPLIT | change))
     with pytest.raises(InputError, match=rf"split\.json: .*{reason}.* -> dvc repro"):
         read_split(path)
+
+
+def test_a_split_that_was_read_does_not_change(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text(json.dumps(SPLIT))
+    split = read_split(tmp_path / "split.json")
+    with pytest.raises(ValidationError, match="frozen"):
+        split.train = []
 
 
 def test_split_without_a_side_is_refused(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from kinetrack.errors import InputError
 from kinetrack.splitting.strategies import (
     GroupedClip,
     Sides,
+    is_by_ucf101_rule,
     split_by_fold,
     split_by_ratio,
     split_first_groups,
@@ -173,6 +174,11 @@ def test_clips_without_groups_meet_the_shares_of_every_class() -> None:
     assert [counts["B", side] for side in SIDES] == [13, 3, 4]
 
 
+def test_a_clip_is_of_no_official_side_unless_it_is_said() -> None:
+    assert is_by_ucf101_rule([GroupedClip("A", "a", "1")])
+    assert not is_by_ucf101_rule([GroupedClip("A", "a", "1"), GroupedClip("A", "b", "1", "test")])
+
+
 def test_many_small_classes_do_not_add_up_to_an_empty_side() -> None:
     clips = [clip_of(f"C{label:02}", f"{label}-{group}") for label in range(40) for group in "abc"]
     sides = split_by_ratio(clips, test_share=0.2, val_share=0.15, seed=0, unit="group")
@@ -213,6 +219,21 @@ def test_a_seed_gives_the_same_split_on_every_machine() -> None:
     sides = split_by_ratio(clips, test_share=0.2, val_share=0.2, seed=7, unit="group")
     assert groups_on(sides, "test") == {"02", "08"}
     assert groups_on(sides, "val") == {"04", "09"}
+    sides = split_by_fold(clips, folds=3, fold=2, val_share=0.2, seed=7, unit="group")
+    assert groups_on(sides, "test") == {"02", "03", "09"}
+    assert groups_on(sides, "val") == {"05", "07"}
+    clips = clips_of("A", 25)
+    sides = split_officially(clips, fold=2, val_share=0.2, seed=7)
+    assert groups_on(sides, "val") == {"02", "04", "06", "16", "22"}
+
+
+def test_another_seed_validates_on_others() -> None:
+    clips = clips_of("A", 25)
+    found = [
+        groups_on(split_officially(clips, fold=1, val_share=0.2, seed=seed), "val")
+        for seed in range(10)
+    ]
+    assert len(set(map(frozenset, found))) == 10
 
 
 def test_one_more_clip_moves_few_groups() -> None:
@@ -357,10 +378,12 @@ def test_an_official_side_stands_in_the_word_of_the_fold(fold: int, expected: li
     [
         (WORDS, 3, 0, r"split\.fold: is beyond the official sides of A/v_A_g01_c01, found 3"),
         ([*WORDS, clip_of("C", 1), clip_of("C", 2)], 1, 0, r"C/v_C_g01_c01: has no .*; 2 such"),
-        ([*WORDS, clip_of("C", 1, official=" ")], 1, 0, r"C/v_C_g01_c01: has no official side"),
-        ([*WORDS, clip_of("C", 1, official="dev")], 1, 0, r"C/v_C_g01_c01: has an .*found dev"),
-        ([*WORDS, clip_of("C", 1, official="val")], 1, 0.1, r"split\.val_share: takes clips"),
+        ([*WORDS, clip_of("C", 1, official=" ")], 1, 0, r"C/v_C_g01_c01: .* as others have, exp"),
+        ([*WORDS, clip_of("C", 1)], 1, 0, r"C/v_C_g01_c01: has no official side"),
+        ([*WORDS, clip_of("C", 1, official="train dev")], 2, 0, r"C/v_C_g01.*has an .*found dev"),
+        ([*WORDS, clip_of("C", 1, official="val")], 1, 0.1, r"split\.val_share: takes .*pected 0$"),
         (WORDS, 1, 0.9, r"split\.val_share: leaves no clip to train.*less than 0\.667"),
+        ([*WORDS, clip_of("C", 1, official="test")], 1, 0.5, r"leaves no clip .*less than 0\.500"),
     ],
 )
 def test_official_sides_that_do_not_fit_are_named(
