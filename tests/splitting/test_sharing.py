@@ -1,4 +1,7 @@
+import hashlib
+import math
 from collections import Counter
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -22,6 +25,40 @@ def test_every_group_goes_to_one_part_whatever_the_order(
         name: Counter(dict(reversed(count.items()))) for name, count in reversed(groups.items())
     }
     assert share_out(backwards, shares, seed=seed) == found
+
+
+@given(
+    groups=group_lists,
+    shares=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    seed=st.integers(0, 99),
+)
+def test_each_group_goes_where_it_lowers_the_deviation_most(
+    groups: dict[str, Counter[str]], shares: list[int], seed: int
+) -> None:
+    """The rule as it is told: (has - wanted)² / wanted, summed over classes and all clips."""
+    wholes = {name: count + Counter({"all": count.total()}) for name, count in groups.items()}
+    sizes = sum(wholes.values(), Counter())
+    parts = range(len(shares))
+    wanted = [{x: Fraction(share, sum(shares)) * sizes[x] for x in sizes} for share in shares]
+    has = [Counter() for _ in shares]
+
+    def deviation(part: int, more: Counter[str]) -> Fraction:
+        found = has[part] + more
+        return sum((found[x] - wanted[part][x]) ** 2 / wanted[part][x] for x in sizes)
+
+    chosen = share_out(
+        groups, {part: share / sum(shares) for part, share in enumerate(shares)}, seed=seed
+    )
+    for name in sorted(groups, key=lambda name: place_in_the_order(groups, name, seed)):
+        falls = [deviation(part, Counter()) - deviation(part, wholes[name]) for part in parts]
+        assert falls[chosen[name]] == pytest.approx(float(max(falls)))
+        has[chosen[name]] += wholes[name]
+
+
+def place_in_the_order(groups: dict[str, Counter[str]], name: str, seed: int) -> tuple[int, str]:
+    """Groups of 2-3, 4-7, 8-15, ... clips by chance, the largest first."""
+    size_class = math.floor(math.log2(groups[name].total()))
+    return -size_class, hashlib.sha256(f"{seed}/{name}".encode()).hexdigest()
 
 
 @given(groups=group_lists.filter(lambda groups: len(groups) >= 4), seed=st.integers(0, 99))
