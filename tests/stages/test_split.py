@@ -1,16 +1,20 @@
 import csv
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
+import yaml
 
 from kinetrack.data.index import FramesRow, write_index
 from kinetrack.errors import InputError
 from kinetrack.splitting.filters import FilteredSplit
-from kinetrack.stages.split import SplitParams, split_clips, summarise
+from kinetrack.splitting.strategies import GroupedClip
+from kinetrack.stages.split import SplitParams, main, plan_split, split_clips, summarise
 
 from factories import frames_row
 
+ROOT = Path(__file__).parents[2]
 PARAMS = SplitParams(
     strategy="first_groups",
     train_groups=3,
@@ -108,6 +112,86 @@ def test_every_strategy_writes_its_sides_and_its_rule(tmp_path, strategy, heeded
     assert len(written["train"] + written["val"] + written["test"]) == len(groups)
 
 
+@pytest.mark.parametrize(
+    ("strategy", "side", "remedy"),
+    [
+        ("first_groups", "val", "lower split.train_groups below the number of groups in a class"),
+        ("first_groups", "test", "lower split.train_groups below the number of groups in a class"),
+        ("official", "val", "raise split.val_share"),
+        ("official", "test", "take another split.fold"),
+        ("ratio", "val", "raise split.val_share"),
+        ("ratio", "test", "raise split.test_share, or add groups"),
+        ("kfold", "val", "raise split.val_share"),
+        ("kfold", "test", "take another split.fold"),
+    ],
+)
+def test_a_side_of_which_all_clips_are_broken_has_a_remedy(tmp_path, strategy, side, remedy):
+    rows = [row_of(label, group) for label in ("Jump", "Run") for group in (1, 2, 8, 9, 10, 15)]
+    filtered = split(tmp_path, rows, strategy=strategy)
+    lost = {row.clip for row, at in filtered.kept if at == side}
+    broken = {"status": "broken", "reason": "no video"}
+    rows = [row.model_copy(update=broken if row.clip in lost else {}) for row in rows]
+    with pytest.raises(InputError, match=f"leaves the {side} side empty") as caught:
+        split(tmp_path, rows, strategy=strategy)
+    assert caught.value.remedy == remedy
+
+
+def test_a_plan_with_an_empty_side_is_refused_before_anything_is_decoded():
+    clips = [GroupedClip("Jump", f"jump{group}", f"{group}") for group in range(3)]
+    with pytest.raises(InputError, match="manifest: leaves the test side empty"):
+        plan_split(PARAMS, clips, place="manifest")
+
+
+def test_first_groups_may_leave_out_those_that_validate(tmp_path):
+    split(tmp_path, rows_of("Jump", 5), val_groups=0)
+    assert read_names(tmp_path, "val") == []
+    with pytest.raises(InputError, match="leaves the val side empty"):
+        split(tmp_path, rows_of("Jump", 2), val_share=0)
+
+
+def test_clips_are_named_in_order_whatever_that_of_the_index(tmp_path):
+    rows, written = rows_of("Run", 5) + rows_of("Jump", 5), []
+    for order in (rows, rows[::-1]):
+        split(tmp_path, order)
+        written.append((tmp_path / "splits/split.json").read_bytes())
+    assert written[0] == written[1]
+    assert read_names(tmp_path, "test")[0] == "Jump/v_Jump_g04_c01"
+
+
+def test_a_missing_index_names_the_stage_that_makes_it(tmp_path):
+    with pytest.raises(InputError, match=r"index\.csv: .* -> dvc repro frames$"):
+        split_clips(PARAMS, index=tmp_path / "index.csv", splits=tmp_path / "splits")
+
+
+def test_the_stage_reads_its_params_and_tells_what_it_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()) | {"split": PARAMS.model_dump()}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    main(write_rows(tmp_path, rows_of("Jump", 5)), tmp_path / "splits")
+    assert (
+        capsys.readouterr().out == "split: 2 train, 1 val, 2 test clips of 1 classes; 0 dropped\n"
+    )
+
+
+def test_all_that_deserves_a_look_is_told(tmp_path):
+    broken = {"status": "broken", "reason": "no video"}
+    rows = rows_of("Jump", 5) + rows_of("Run", 3) + [row_of("Jump", 5, 2, **broken)]
+    assert describe(split(tmp_path, rows)).splitlines() == [
+        "split: 4 train, 2 val, 2 test clips of 2 classes; 1 dropped",
+        "  test has no clip of Run",
+        "  dropped Jump/v_Jump_g05_c02: no video",
+    ]
+    filtered = split(tmp_path, rows_of("Jump", 9), strategy="official", fold=2)
+    assert summarise(filtered, "official").splitlines() == [
+        "split: 5 train, 2 val, 2 test clips of 1 classes; 0 dropped",
+        "  no clip names its official side: UCF101's rule by group number is taken",
+    ]
+    named = [row.model_copy(update={"official": "train"}) for row, _ in filtered.kept]
+    named[0] = named[0].model_copy(update={"official": "test"})
+    filtered = split(tmp_path, named, strategy="official", val_share=0)
+    assert len(summarise(filtered, "official").splitlines()) == 1
+
+
 def test_a_key_that_the_strategy_does_not_use_changes_nothing(tmp_path):
     contents = []
     for changes in ({}, {"test_share": 0.9, "val_share": 0.9, "folds": 2, "fold": 99, "seed": 5}):
@@ -131,12 +215,14 @@ def test_official_sides_come_from_the_index(tmp_path):
     assert read_names(tmp_path, "val") == ["Jump/v_Jump_g03_c01"]
 
 
-def test_official_sides_that_part_a_group_are_told(tmp_path):
-    rows = [row_of("Jump", 1, 1, official="train"), row_of("Jump", 1, 2, official="test")]
+def test_official_sides_that_part_groups_are_told(tmp_path):
+    rows = [
+        row_of(label, 1, number, official=side)
+        for label in ("Jump", "Run")
+        for number, side in enumerate(["train", "test"])
+    ]
     filtered = split(tmp_path, rows, strategy="official", val_share=0)
-    assert "  1 groups are on two sides, the first: 01 of Jump" in summarise(
-        filtered, "first_groups"
-    )
+    assert "  2 groups are on two sides, the first: 01 of Jump" in describe(filtered)
 
 
 def test_equal_clips_on_two_sides_are_dropped_by_name(tmp_path):
@@ -173,6 +259,22 @@ def test_equal_clips_may_end_the_split_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match=message):
         split(tmp_path, rows, leaks="fail")
     assert not (tmp_path / "splits").exists()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["a"], r"equal clips, found Jump/v_Jump_g01_c02 \(train\) .* Jump/v_Jump_g05_c02 \("),
+        (["a", "b"], r"2 such clips, found Jump/v_Jump_g01_c02 .* Jump/v_Jump_g05_c02 \("),
+    ],
+)
+def test_the_first_of_equal_clips_is_named_with_its_own_twin(tmp_path, pairs, message):
+    rows = rows_of("Jump", 5)
+    for group, content in enumerate(pairs, start=1):
+        same = {"frames_sha256": content * 64}
+        rows += [row_of("Jump", group, 2, **same), row_of("Jump", 6 - group, 2, **same)]
+    with pytest.raises(InputError, match=message):
+        split(tmp_path, rows, leaks="fail")
 
 
 def test_a_broken_clip_is_nobodys_twin(tmp_path):
@@ -213,6 +315,7 @@ def test_a_class_of_bad_clips_only_is_refused(tmp_path):
         (2, {}, r"leaves the val side empty, found at most 2 groups.*lower split\.train_groups"),
         (2, {"strategy": "ratio"}, r"leaves the val side empty, found 4 clips in 2 groups"),
         (2, {"strategy": "ratio", "val_share": 0}, r"the test side empty.*raise split\.test_share"),
+        (1, {"strategy": "ratio", "unit": "clip", "val_share": 0.1}, r"found 2 clips -> raise"),
         (3, {"strategy": "kfold"}, r"split\.folds: is more than there are groups, found 4.*most 3"),
         (7, {"strategy": "official"}, r"Jump: is a class without a .*found 7 test clips"),
         (7, {"strategy": "official", "fold": 2}, r"leaves the test side .*another split\.fold"),
@@ -260,9 +363,12 @@ def test_a_class_that_a_side_lacks_is_named(tmp_path):
         ({"test_share": 0.0}, "test_share"),
         ({"test_share": 1.0}, "test_share"),
         ({"val_share": -0.1}, "val_share"),
+        ({"val_share": 1.0}, "val_share"),
         ({"folds": 1}, "folds"),
+        ({"folds": 1001}, "folds"),
         ({"fold": 0}, "fold"),
         ({"seed": -1}, "seed"),
+        ({"seed": 2**63}, "seed"),
         ({"seed": True}, "seed"),
         ({"leaks": "keep"}, "leaks"),
         ({"max_missing": -1}, "max_missing"),
@@ -271,3 +377,16 @@ def test_a_class_that_a_side_lacks_is_named(tmp_path):
 def test_a_contradiction_or_a_wrong_value_names_the_key(changes, message):
     with pytest.raises(ValueError, match=message):
         with_params(**changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"folds": 2, "val_share": 0.0, "seed": 0, "max_missing": 0},
+        {"folds": 1000, "seed": 2**63 - 1},
+        {"strategy": "kfold", "fold": 4, "val_share": 0.7, "unit": "clip"},
+        {"strategy": "ratio", "test_share": 0.7, "val_share": 0.25},
+    ],
+)
+def test_values_at_the_limits_are_taken(changes):
+    assert with_params(**changes).model_dump() == PARAMS.model_dump() | changes
