@@ -33,7 +33,7 @@ from poodle.data_types import (
     TestingResults,
 )
 from poodle.mutators import StringMutator
-from poodle.util import mutate_lines
+from poodle.util import delete_folder, mutate_lines
 
 # Nothing of Kinetrack, nor MLflow, which imports some of it: that would be the code without mutant.
 _PACKAGES = ["av", "hypothesis.extra.numpy", "matplotlib.figure", "matplotlib.backends.backend_agg"]
@@ -193,6 +193,7 @@ def report(
     tried = {name_of(trial.mutant) for trial in trials}
     for name in sorted((explained & tried) - survivors.keys()):
         echo(f"explained, and killed all the same: {name}")
+    delete_folder(config.work_folder, config)  # poodle does it only when all is well
     if new:
         raise PoodleTestingFailedError(f"{len(new)} mutants survive and are not explained")
 

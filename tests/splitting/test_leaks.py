@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 from itertools import combinations
 
 import pytest
@@ -68,6 +69,14 @@ def test_equal_clips_under_two_labels_all_go_wherever_they_are() -> None:
         "A/b": "has the frames of B/c (train), under another label",
         "B/c": "has the frames of A/b (test), under another label",
     }
+
+
+def test_of_equal_clips_under_three_labels_the_first_other_one_is_named() -> None:
+    twins = {
+        label: reason.split()[4]
+        for label, reason in gone([same(f"{label}/a", "train") for label in "CAB"]).items()
+    }
+    assert twins == {"A/a": "B/a", "B/a": "A/a", "C/a": "A/a"}
 
 
 def test_one_file_under_two_labels_is_told_so() -> None:
@@ -219,6 +228,20 @@ def overlapped_by_comparing_all(sides: list[Placed]) -> dict[str, str]:
 @given(sides=segment_lists)
 def test_overlaps_are_those_that_comparing_all_finds(sides: list[Placed]) -> None:
     assert gone(sides) == overlapped_by_comparing_all(sides)
+
+
+@pytest.mark.parametrize("order", [range(9), range(8, -1, -1), [4, 7, 0, 8, 2, 5, 1, 6, 3]])
+def test_overlaps_are_found_between_gaps_however_long_a_clip_is(order: Sequence[int]) -> None:
+    tested = [
+        segment(f"A/{number:03}", "test", 2.0 * place + 1, 2.0 * place + 2)
+        for number, place in enumerate(order)
+    ]
+    ends = combinations(range(21), 2)
+    trained = [
+        segment(f"A/{number:03}", "train", float(start), float(end))
+        for number, (start, end) in enumerate(ends, start=100)
+    ]
+    assert gone([*tested, *trained]) == overlapped_by_comparing_all([*tested, *trained])
 
 
 def test_a_film_of_many_segments_is_no_matter_of_hours() -> None:
