@@ -308,6 +308,12 @@ def test_geometry_that_makes_sense_is_taken(change: dict[str, object]) -> None:
     assert changed(**change).model_dump() == GEOMETRY.model_dump() | change
 
 
+def test_a_geometry_tells_what_its_keys_mean_and_does_not_change() -> None:
+    assert [key for key, field in ClipGeometry.model_fields.items() if not field.description] == []
+    with pytest.raises(ValidationError, match="frozen"):
+        changed().num_frames = 1
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
