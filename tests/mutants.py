@@ -16,6 +16,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -38,11 +39,6 @@ from poodle.util import delete_folder, mutate_lines
 # Nothing of Kinetrack, nor MLflow, which imports some of it: that would be the code without mutant.
 _PACKAGES = ["av", "hypothesis.extra.numpy", "matplotlib.figure", "matplotlib.backends.backend_agg"]
 _PACKAGES += ["PIL.Image", "sklearn.metrics", "torch", "torchvision.transforms.v2", "typer"]
-for _package in _PACKAGES:
-    import_module(_package)
-assert not [name for name in sys.modules if name.startswith("kinetrack")]
-gc.freeze()  # what is imported is not gone through again after each run of the tests
-
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs/mutation.md"
 _SPARE_MEMORY_BYTES = 4 * 2**30
@@ -97,6 +93,7 @@ def try_mutant(
     **__: object,
 ) -> MutantTrialResult:
     """Run the tests of the mutant's module; without a mutant, those of all modules asked for."""
+    _load_packages()
     source = run_folder / mutant.source_folder
     if mutant.source_file is None:
         modules = config.only_files
@@ -105,7 +102,7 @@ def try_mutant(
         if not _is_python((run_folder / mutant.source_file).read_text()):
             return MutantTrialResult(True, MutantTrialResult.RC_OTHER, _NO_PYTHON)
     tests = [test for module in modules for test in config.runner_opts["tests"][module]]
-    with tempfile.TemporaryDirectory(dir=run_folder) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         code = _run_tests(list(dict.fromkeys(tests)), source.absolute(), Path(scratch), timeout)
         told = (Path(scratch) / "told").read_text()
     if code is None:
@@ -113,6 +110,15 @@ def try_mutant(
     if code == 0:
         return MutantTrialResult(False, MutantTrialResult.RC_NOT_FOUND)
     return MutantTrialResult(True, MutantTrialResult.RC_FOUND, told[-2000:])
+
+
+@cache
+def _load_packages() -> None:
+    """Once for all forks: poodle runs the tests without a mutant in its own process first."""
+    for package in _PACKAGES:
+        import_module(package)
+    assert not [name for name in sys.modules if name.startswith("kinetrack")]
+    gc.freeze()  # what is imported is not gone through again after each run of the tests
 
 
 def _is_python(text: str) -> bool:

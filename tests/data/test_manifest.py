@@ -65,7 +65,6 @@ def test_blank_cells_are_none(blank: str | None) -> None:
     row = ManifestRow.model_validate(values)
     assert row == ManifestRow(path="a.mp4", label="Jump")
     assert (row.group, row.official) == ("", "")
-    assert ManifestRow.model_validate(row) == row
 
 
 def test_a_message_names_every_column(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -8,7 +10,9 @@ from torchvision.transforms.v2 import functional as torchvision
 from torchvision.tv_tensors import BoundingBoxes
 
 from kinetrack.data.sampling import (
+    SHORT_CLIP_REMEDY,
     ClipGeometry,
+    ShortClips,
     centre_box,
     crop_corners,
     is_short,
@@ -156,6 +160,11 @@ def test_a_short_clip_that_is_not_wanted_has_no_indices(short_clips: str) -> Non
     assert packed_indices(geometry, 7) == [0, 2, 4, 6]
     with pytest.raises(ValueError, match=f"6 frames are fewer than 7, .* is {short_clips}"):
         packed_indices(geometry, 6)
+
+
+def test_the_remedy_names_each_way_to_take_a_short_clip() -> None:
+    named = SHORT_CLIP_REMEDY.partition("short_clips: ")[2].replace(" or ", ", ").split(", ")
+    assert ["fail", *named] == list(get_args(ShortClips))
 
 
 @pytest.mark.parametrize("num_available", [0, -1])
