@@ -103,8 +103,9 @@ def try_mutant(
             return MutantTrialResult(True, MutantTrialResult.RC_OTHER, _NO_PYTHON)
     tests = [test for module in modules for test in config.runner_opts["tests"][module]]
     with tempfile.TemporaryDirectory() as scratch:
+        (Path(scratch) / "told").touch()
         code = _run_tests(list(dict.fromkeys(tests)), source.absolute(), Path(scratch), timeout)
-        told = (Path(scratch) / "told").read_text()
+        told = (Path(scratch) / "told").read_text(errors="replace")
     if code is None:
         return MutantTrialResult(False, MutantTrialResult.RC_TIMEOUT)
     if code == 0:
