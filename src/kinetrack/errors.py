@@ -3,6 +3,8 @@
 from pathlib import Path
 
 EXIT_BAD_INPUT = 2
+# Of each part of a line: what was found may be a file's worth of text.
+_MOST_SHOWN = 2000
 
 
 class InputError(Exception):
@@ -28,11 +30,11 @@ class InputError(Exception):
         super().__init__(path, problem, found, expected, remedy)
 
     def __str__(self) -> str:
-        parts = [f"{self.path}: {self.problem}"]
+        parts = [f"{_shorten(self.path)}: {_shorten(self.problem)}"]
         if self.found is not None:
-            parts.append(f"found {self.found}")
+            parts.append(f"found {_shorten(self.found)}")
         if self.expected is not None:
-            parts.append(f"expected {self.expected}")
+            parts.append(f"expected {_shorten(self.expected)}")
         line = ", ".join(parts)
         if self.remedy:
             line += f" -> {self.remedy}"
@@ -53,6 +55,11 @@ def _rebuild(
 ) -> InputError:
     path, problem, found, expected, remedy = values
     return kind(path, problem, found=found, expected=expected, remedy=remedy)
+
+
+def _shorten(part: object) -> str:
+    text = str(part)
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def printable(text: str) -> str:

@@ -342,11 +342,13 @@ def test_first_weights_out_of_the_project_are_written_nowhere(made_up, tmp_path)
 
 
 @pytest.mark.parametrize(
-    "text", ["dataset: ../mine", "- a", "dataset: [mine]", "{", "dataset: \xff", "a: 1"]
+    "text",
+    ["dataset: ../mine", "- a", "dataset: [mine]", "{", "dataset: \xff", "a: 1", "a: &a 1\nb: *a"],
 )
 def test_params_that_are_none_are_refused(text, made_up):
     made_up.artifacts["params.yaml"] = text.encode("latin-1")
-    with pytest.raises(InputError, match=r"params\.yaml: (cannot be read|names no data set)"):
+    problem = r"params\.yaml: (cannot be read|is no valid YAML|names no data set)"
+    with pytest.raises(InputError, match=problem):
         reproduce("a run", root=made_up.root)
     assert not made_up.target.exists()
 

@@ -27,7 +27,7 @@ from kinetrack.collecting.official import Difference, add_official, read_officia
 from kinetrack.data.manifest import read_manifest
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
-from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_params, parse_section
+from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_section, parse_section
 from kinetrack.stages.frames import FramesParams
 from kinetrack.versioning.commands import add_data, require_repository
 
@@ -64,7 +64,7 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
         InputError: anything in the source that cannot be taken as it is; nothing is left then but
             a finished download.
     """
-    pattern_now = load_params()["frames"]["group_pattern"]
+    pattern_now = _read_frames_params().group_pattern
     target = root / _VIDEOS / options.name
     _check_name(options.name)
     require_repository(root)
@@ -126,14 +126,17 @@ def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
     Raises:
         InputError: both are asked for, or the pattern has no group.
     """
-    if no_groups:
-        if given is not None:
-            raise InputError("--no-groups", "contradicts --group-pattern")
-        return None
-    frames = load_params()["frames"]
+    if no_groups and given is not None:
+        raise InputError("--no-groups", "contradicts --group-pattern")
+    now = _read_frames_params()
     if given is not None:
-        frames = {**frames, "group_pattern": given}
-    return parse_section(FramesParams, "frames", {"frames": frames}, PARAMS_FILE).group_pattern
+        frames = {**now.model_dump(), "group_pattern": given}
+        now = parse_section(FramesParams, "frames", {"frames": frames}, PARAMS_FILE)
+    return None if no_groups else now.group_pattern
+
+
+def _read_frames_params() -> FramesParams:
+    return load_section(FramesParams, "frames")
 
 
 def _check_name(name: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kinetrack.errors import InputError
 from kinetrack.files import write_text
-from kinetrack.params import PARAMS_FILE, load_params
+from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_params
 
 PRESETS_FOLDER = Path("presets")
 _DATASET_LINE = re.compile(r"^dataset:[ \t]*[^\s#]+", re.MULTILINE)
@@ -15,12 +15,15 @@ def apply_preset(name: str, *, root: Path, force: bool, keep_dataset: bool) -> s
     """Replace `params.yaml` by a preset; return one line on what was done.
 
     Raises:
-        InputError: no such preset, or `params.yaml` has edits that would be lost.
+        InputError: no such preset, or a damaged one; or `params.yaml` has edits that would be lost.
     """
     presets = _read_presets(root)
     if name not in presets:
         raise InputError(root / PRESETS_FOLDER, f"no preset {name}", expected=", ".join(presets))
     text, path = presets[name], root / PARAMS_FILE
+    load_params(root / PRESETS_FOLDER / f"{name}.yaml")  # before the one that works is replaced
+    if path.exists() and not path.is_file():
+        raise InputError(path, "is no regular file", remedy="remove it")
     if keep_dataset:
         text = set_dataset(text, load_params(path)["dataset"])
     if path.exists() and not force and not _would_lose_nothing(path, presets, keep_dataset):
@@ -37,9 +40,12 @@ def use_dataset(name: str, *, root: Path) -> str:
     """Choose another data set in `params.yaml`; return one line on what was done.
 
     Raises:
-        InputError: no such data set.
+        InputError: no such data set, or `params.yaml` cannot be read.
     """
-    videos = root / "data/videos"
+    if not re.fullmatch(DATASET_PATTERN, name):
+        raise InputError(repr(name), "is no name of a data set", expected=DATASET_PATTERN)
+    videos, path = root / "data/videos", root / PARAMS_FILE
+    load_params(path)  # what cannot be read is left as it is
     known = {path.stem for path in videos.glob("*.dvc")} | {"sample"}
     if name not in known and not (videos / name).is_dir():
         raise InputError(
@@ -48,8 +54,10 @@ def use_dataset(name: str, *, root: Path) -> str:
             expected=", ".join(sorted(known)),
             remedy=f"kinetrack import SOURCE --name {name}",
         )
-    path = root / PARAMS_FILE
-    write_text(path, set_dataset(path.read_text(encoding="utf-8"), name))
+    text = path.read_text(encoding="utf-8")
+    if not _DATASET_LINE.search(text):
+        raise InputError(path, "has no line that begins with dataset:", remedy="edit it by hand")
+    write_text(path, set_dataset(text, name))
     return f"{PARAMS_FILE}: dataset {load_params(path)['dataset']}"
 
 
@@ -67,8 +75,8 @@ def set_dataset(text: str, dataset: str) -> str:
 
 
 def _read_presets(root: Path) -> dict[str, str]:
-    files = sorted((root / PRESETS_FOLDER).glob("*.yaml"))
-    return {file.stem: file.read_text(encoding="utf-8") for file in files}
+    files = sorted(file for file in (root / PRESETS_FOLDER).glob("*.yaml") if file.is_file())
+    return {file.stem: file.read_text(encoding="utf-8", errors="replace") for file in files}
 
 
 def _would_lose_nothing(path: Path, presets: dict[str, str], keep_dataset: bool) -> bool:

@@ -12,12 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kinetrack.cli.repetition import Outcome, Verdict, judge, print_figures, read_figures
 from kinetrack.errors import InputError, printable
 from kinetrack.files import atomic_file, copy_file
-from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, Yaml12Loader
+from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_yaml
 from kinetrack.tracking.records import RunRecord, find_record, read_artifact, refuse_run, set_tags
 from kinetrack.versioning.checkout import bring_folder, clone_at, rebuild_tensors, run_stage
 from kinetrack.versioning.lock import folder_md5
@@ -129,11 +127,7 @@ def _check_params(record: RunRecord, path: Path) -> None:
 
 def _read_params(path: Path) -> dict[str, Any]:
     """Read params of another commit, whose code may know other sections than ours."""
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Yaml12Loader)  # a safe loader
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise InputError(path, "cannot be read", found=found) from None
+    values = load_yaml(path)
     if not isinstance(values, dict) or not re.fullmatch(
         DATASET_PATTERN, str(values.get("dataset"))
     ):
@@ -147,16 +141,23 @@ def _bring_start(checkout: Path, root: Path) -> None:
 
     path = checkout / PARAMS_FILE
     params = _read_params(path)
-    weights = params.get("model", {}).get("weights")
-    model = params.get("train", {}).get("init_from")
-    if str(model).startswith(_IN_MLFLOW):
+    weights = _value(params, "model", "weights")
+    model = _value(params, "train", "init_from")
+    if model.startswith(_IN_MLFLOW):
         fetch_model(model, checkout / _START)
         content = path.read_bytes().replace(model.encode(), _START.encode())
         with atomic_file(path) as file:
             file.write(content)
-    for place in (str(place) for place in (weights, model) if place):
+    for place in (place for place in (weights, model) if place):
         if (root / place).exists() and not (checkout / place).exists():
             _copy_inside(root / place, checkout / place, checkout)
+
+
+def _value(params: dict[str, Any], section: str, key: str) -> str:
+    """Text in params of another commit; "" where they have none there."""
+    values = params.get(section)
+    value = values.get(key) if isinstance(values, dict) else None
+    return value if isinstance(value, str) else ""
 
 
 def _copy_inside(source: Path, target: Path, checkout: Path) -> None:

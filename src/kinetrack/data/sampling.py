@@ -4,13 +4,16 @@ Nothing here opens a file. Intervals are half open, [start, end); frames count f
 """
 
 import sys
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Sampling = Literal["uniform", "center", "random"]
 ShortClips = Literal["fail", "stretch", "loop", "drop"]
 Crop = Literal["center", "squash"]
+# More is a slip of the hand, or a hostile model.json; a wider square would cost gigabytes a frame.
+Frames = Annotated[int, Field(ge=1, le=100_000)]
+Pixels = Annotated[int, Field(ge=1, le=8192)]
 SHORT_CLIP_REMEDY = "ask for fewer frames, or set pack.short_clips: stretch, loop or drop"
 
 
@@ -21,25 +24,25 @@ class ClipGeometry(BaseModel):
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
 
-    num_frames: PositiveInt
+    num_frames: Frames
     """Frames of the window, which the network sees."""
     sampling: Sampling
     """Where the window lies: "uniform" spreads it over the clip by the lecture's rule, "center" is
     the middle of the clip, "random" too, except in training, which draws it each time."""
-    stride: PositiveInt
+    stride: Frames
     """Step from frame to frame for "center" and "random"; "uniform" finds its own."""
-    spare_frames: NonNegativeInt | Literal["all"]
+    spare_frames: Annotated[int, Field(ge=0, le=100_000)] | Literal["all"]
     """Frames that "random" packs around the middle window, as room to draw in."""
     short_clips: ShortClips
     """A clip shorter than the window: "fail" refuses it, "stretch" spreads its frames evenly over
     the window, "loop" starts it again, "drop" leaves it out."""
-    resize_px: PositiveInt
+    resize_px: Pixels
     """Short side before the crop "center"; without effect on "squash"."""
     crop: Crop
     """What of a frame: "center" is the centre square, "squash" the whole frame, made square."""
-    size_px: PositiveInt
+    size_px: Pixels
     """Side of the square that the network sees."""
-    spare_px: NonNegativeInt
+    spare_px: Annotated[int, Field(ge=0, le=8192)]
     """Pixels by which the packed square is wider and higher, as room to draw the place of the
     network's square in training; elsewhere that is the middle."""
 

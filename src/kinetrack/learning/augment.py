@@ -10,7 +10,7 @@ from typing import Annotated, NamedTuple, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -44,7 +44,7 @@ class AugmentParams(BaseModel):
     """Probability that the clip runs backwards; not where the direction tells the classes apart."""
     cutout: Share
     """Side of a grey square laid over the frames, as a share of theirs; 0 is none."""
-    mixup: NonNegativeFloat
+    mixup: Annotated[float, Field(ge=0, le=1000)]
     """Each clip is mixed with another one, in shares drawn from Beta(mixup, mixup): around 0.2 the
     mixture is mostly one of the two, at 1 every share is as likely; 0 mixes nothing."""
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from pydantic import PositiveInt
+from pydantic import BeforeValidator, Field
 
 from kinetrack.data.index import TensorsRow
 from kinetrack.data.sampling import ClipGeometry
@@ -41,14 +41,21 @@ if TYPE_CHECKING:
 REPORTS = ("metrics.json", "per_class.csv", "predictions.csv", "reliability.csv")
 
 
+def _require_int(value: object) -> object:
+    """Of `Literal`, `true` and 1.0 are 1."""
+    if type(value) is not int:
+        raise ValueError("Input should be 1 or 5")
+    return value
+
+
 class EvaluateParams(Section):
     """Section `evaluate` of params.yaml."""
 
-    top_k: PositiveInt
+    top_k: Annotated[int, Field(ge=1, le=1_000_000)]
     """A prediction counts as right when the class is among this many most probable ones."""
-    windows: PositiveInt
+    windows: Annotated[int, Field(ge=1, le=1000)]
     """Windows of each clip whose logits are averaged, evenly spread over what is packed of it."""
-    crops: Literal[1, 5]
+    crops: Annotated[Literal[1, 5], BeforeValidator(_require_int)]
     """Squares of each window: the middle one, or with 5 the corners too."""
     shuffle_control: bool
     """Whether the clips are also judged with their frames in an order of chance: what is left of

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
 from kinetrack.data.clips import Clip, list_clips, list_ignored
 from kinetrack.data.containers import VideoError
@@ -40,14 +40,18 @@ _FOUND = {*ExtractionReport._fields, "status", "reason"} - {"notes"}
 class FramesParams(Decoding, Section):
     """Section `frames` of params.yaml."""
 
-    classes: PositiveInt | Literal["all"] | Annotated[list[str], Field(min_length=1)]
+    classes: (
+        Annotated[int, Field(ge=1, le=1_000_000)]
+        | Literal["all"]
+        | Annotated[list[str], Field(min_length=1)]
+    )
     """How many of the sorted class names, from the front; or their list; or "all"."""
     group_pattern: str | None
     """Regular expression; its first group, searched in a file name, is the clip's group. With
     null, each clip is a group of its own."""
     on_broken: Literal["fail", "skip"]
     """What to do about a file that gives no frame: end, or go on and name it in the index."""
-    max_stall_s: PositiveFloat
+    max_stall_s: Annotated[float, Field(ge=0.001, le=86_400)]
     """A decoder that gets no further for so many seconds is ended, and the clip is broken. The
     length of a video does not matter."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import typer
-from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
+from pydantic import Field, model_validator
 
 from kinetrack.data.index import SIDES, DroppedRow, FramesRow, Side, read_index, write_index
 from kinetrack.errors import InputError
@@ -58,9 +58,9 @@ class SplitParams(Section):
     """"first_groups": the lecture's rule, per class the first groups train, all later ones test.
     "official": the sides of the collection's authors. "ratio": shares, of every class.
     "kfold": equal parts, of which one tests."""
-    train_groups: PositiveInt
+    train_groups: Annotated[int, Field(ge=1, le=1_000_000)]
     """first_groups: how many groups of each class are not for the test."""
-    val_groups: NonNegativeInt
+    val_groups: Annotated[int, Field(ge=0, le=1_000_000)]
     """first_groups: how many of those, the last ones, validate."""
     test_share: Annotated[float, Field(gt=0, lt=1)]
     """ratio: share of the clips that test."""
@@ -68,7 +68,7 @@ class SplitParams(Section):
     """official, ratio, kfold: share of all clips that validate; 0 for none."""
     folds: Annotated[int, Field(ge=2, le=1000)]
     """kfold: how many parts."""
-    fold: PositiveInt
+    fold: Annotated[int, Field(ge=1, le=1000)]
     """official, kfold: which one tests, from 1."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
     """ratio, kfold, and official with a `val_share`: another seed gives another split."""
@@ -76,7 +76,7 @@ class SplitParams(Section):
     """ratio, kfold: what goes to one side as a whole: "group", over all classes, or "clip"."""
     leaks: Literal["drop", "fail"]
     """What to do with equal clips, under two labels or twice: drop them by name, or end."""
-    max_missing: NonNegativeInt
+    max_missing: Annotated[int, Field(ge=0, le=1_000_000)]
     """A clip that lacks more frames than this is dropped."""
 
     @model_validator(mode="after")

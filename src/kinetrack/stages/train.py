@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import torch
 import typer
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat
+from pydantic import Field
 from pydantic import model_validator as validator
 
 from kinetrack.data.decoding import Decoding
@@ -87,16 +87,16 @@ class TrainParams(Section):
     """Of the calculation: "fp32", or "bf16" where that is accurate enough (weights stay fp32)."""
     optimiser: OptimiserName
     """Adam, AdamW (weight decay apart from the gradient), or SGD with Nesterov's momentum."""
-    learning_rate: PositiveFloat
+    learning_rate: Annotated[float, Field(gt=0, le=1000)]
     """The largest step size; `schedule` says when."""
     momentum: Annotated[float, Field(ge=0, lt=1)]
     """Of "sgd"."""
-    weight_decay: NonNegativeFloat
+    weight_decay: Annotated[float, Field(ge=0, le=1000)]
     """Pull of the weights towards 0; not of biases and norms."""
     schedule: Schedule
     """How the rate goes on: "constant", "cosine" (falls towards 0), "step" (a tenth after every
     `step_epochs`), or "one_cycle" (rises for `warmup_epochs`, then falls to nothing)."""
-    warmup_epochs: NonNegativeInt
+    warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     """Epochs in which the rate rises."""
     step_epochs: Count | None
     """Of "step"."""
@@ -104,7 +104,7 @@ class TrainParams(Section):
     """Share of each label that is spread over all classes."""
     class_weights: Literal["none", "balanced"]
     """Whether clips of rare classes count for more: as if all classes had as many."""
-    clip_gradient: PositiveFloat | None
+    clip_gradient: Annotated[float, Field(gt=0, le=1e9)] | None
     """Longest gradient (Euclidean norm); null does not limit it."""
     keep: Keep
     """Which weights are the model: those of the "last" epoch, or the "best" on the `val` side."""
