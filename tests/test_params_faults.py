@@ -5,6 +5,7 @@ ends the same way is tested once a stage in `stages/test_bad_input.py`, and here
 """
 
 import json
+import os
 import shutil
 import signal
 import sys
@@ -93,7 +94,7 @@ FILE_FAULTS = {
     "no mapping": Fault(lambda _: "- a\n", "is not a mapping, expected the keys dataset, "),
     "no text": Fault(lambda _: b"\x80\xff", "cannot be read"),
     "huge file": Fault(lambda good: good + "#" * 1_000_000, "expected at most 1000000 bytes"),
-    "huge key": Fault(add(f"{'k' * 100_000}: 1\n"), "unknown key kkk"),
+    "huge key": Fault(add(f"? {'k' * 100_000}\n: 1\n"), "unknown key kkk"),
     "huge tag": Fault(add(f"a: !<{'t' * 100_000}> 1\n"), "the tag ttt"),
     "missing file": Fault(lambda _: None, "does not exist -> kinetrack preset sample"),
 }
@@ -185,10 +186,14 @@ def run(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run:
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[int, int, int]]:
-    """What shows that something was written: every file and folder with time, size and inode."""
-    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
-    status = {path: path.lstat() for path in paths}
-    return {path: (at.st_mtime_ns, at.st_size, at.st_ino) for path, at in status.items()}
+    """Every file and folder but those of code and of Git's objects: time, size and inode."""
+    found = {}
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name not in ("__pycache__", "objects", "src")]
+        for path in (Path(parent), *(Path(parent, name) for name in names)):
+            status = path.lstat()
+            found[path] = (status.st_mtime_ns, status.st_size, status.st_ino)
+    return found
 
 
 def spoil_file(project: Project, fault: Fault) -> None:
