@@ -314,7 +314,7 @@ def listing() -> Target:
 
 def pipeline() -> Target:
     """`dvc.yaml`, `dvc.lock` and a `.dvc` file, all of these bytes."""
-    from kinetrack.versioning.lock import locked_inputs, locked_stage, stage_code
+    from kinetrack.versioning.lock import data_md5, locked_inputs, locked_stage
     from kinetrack.versioning.tracked import list_tracked
 
     def target(data: bytes) -> None:
@@ -322,7 +322,7 @@ def pipeline() -> Target:
             for name in ("dvc.lock", "some.dvc"):
                 shutil.copyfile(path, path.with_name(name))
             root = path.parent
-            for read in (locked_stage, locked_inputs, stage_code):
+            for read in (locked_stage, locked_inputs, data_md5):
                 with refusals():
                     read("train", root=root)
             with refusals():

@@ -71,6 +71,11 @@ class ManifestRow(Row):
             raise ValueError(f"end_s {self.end_s} should be greater than start_s")
         return self
 
+    @model_validator(mode="after")
+    def _gives_a_name(self) -> Self:
+        check_name(self.clip_name)  # with its segment it may be longer than a file's
+        return self
+
     @property
     def clip_name(self) -> str:
         """Name of the clip."""

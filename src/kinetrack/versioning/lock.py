@@ -23,7 +23,7 @@ def data_md5(path: str, *, root: Path) -> str | None:
     stage knows it. What a stage wrote counts before what another one read: DVC writes the lock
     after each stage, so that only the writer's entry is new while its readers wait.
     """
-    stages = _read_yaml(root / _LOCK).get("stages", {}).values()
+    stages = _locked_stages(root).values()
     for kind in ("outs", "deps"):
         for entry in (entry for stage in stages for entry in stage.get(kind, ())):
             if entry["path"] == path and "md5" in entry:
@@ -51,9 +51,37 @@ def content_md5(files: Mapping[str, str]) -> str:
 
 def locked_stage(stage: str, *, root: Path) -> dict[str, Any]:
     """What `dvc.lock` says of a stage's last run; empty when there was none."""
+    return _locked_stages(root).get(stage, {})
+
+
+def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:
+    """Every stage of `dvc.lock`; its inputs and outputs have paths, its params are by file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
     # By YAML 1.2, as DVC writes it: its 4:2:0 has no quotes, and 1.1 would take it for 14520.
-    entry = _read_yaml(root / _LOCK, Yaml12Loader).get("stages", {}).get(stage, {})
-    return entry if isinstance(entry, dict) else {}
+    stages = _read_yaml(root / _LOCK, Yaml12Loader).get("stages", {})
+    if not isinstance(stages, dict) or not all(map(_is_locked_stage, stages.values())):
+        raise InputError(root / _LOCK, "is damaged", remedy=f"git checkout {_LOCK}")
+    return stages
+
+
+def _is_locked_stage(stage: object) -> bool:
+    if not isinstance(stage, dict):
+        return False
+    lists = [stage.get("deps", []), stage.get("outs", [])]
+    params = stage.get("params", {})
+    return (
+        all(isinstance(entries, list) for entries in lists)
+        and all(
+            isinstance(entry, dict) and isinstance(entry.get("path"), str)
+            for entries in lists
+            for entry in entries
+        )
+        and isinstance(params, dict)
+        and all(isinstance(values, dict) for values in params.values())
+    )
 
 
 def stage_code(stage: str, *, root: Path) -> dict[str, str]:
@@ -116,7 +144,7 @@ def _read_yaml(path: Path, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> d
         return {}
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())[:200]
         raise InputError(
             path, "cannot be read", found=found, remedy=f"git checkout {path.name}"

@@ -194,7 +194,7 @@ def _read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:
     try:
         # By YAML 1.2, as DVC writes it.
         content = yaml.load(path.read_text(encoding="utf-8"), Yaml12Loader)  # a safe loader
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         found = " ".join(str(error).split())[:200]
         raise InputError(path, "cannot be read", found=found, remedy=remedy) from None
     if not isinstance(content, dict):
