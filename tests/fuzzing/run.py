@@ -50,6 +50,11 @@ class Outcome(NamedTuple):
             f" {self.features} features, {self.files} files in the corpus; {found}"
         )
 
+    def explain(self) -> str:
+        """The end of what was printed, without the bytes of the input."""
+        lines = [line for line in self.log.splitlines() if "0x" not in line and line[:1] != "#"]
+        return "".join(f"  {line[:300]}\n" for line in lines[-40:])
+
 
 def fuzz(target: str, found: Path, *limits: str) -> Outcome:
     """Fuzz one target in a process of its own; new inputs go to `found/<target>`."""
@@ -92,6 +97,7 @@ def call_fuzzer(target: str, *arguments: str) -> str:
         f"-max_len={MOST_BYTES_OF.get(target, MOST_BYTES)}",
         f"-timeout={MOST_SECONDS}",
         f"-rss_limit_mb={MOST_MEMORY_MB}",
+        f"-dict={Path(__file__).with_name('words.txt')}",
     ]
     environ = {**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"}
     done = subprocess.run(
@@ -138,7 +144,7 @@ def main() -> None:
         sys.stdout.write(f"{outcome.describe()}\n")
         sys.stdout.flush()
         if outcome.crashes or not outcome.runs:
-            sys.stdout.write(outcome.log[-4000:])
+            sys.stdout.write(outcome.explain())
         elif options.keep:
             keep_smallest(target, FOUND)
     sys.exit(any(outcome.crashes for outcome in outcomes))

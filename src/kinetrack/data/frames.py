@@ -2,7 +2,10 @@
 
 import hashlib
 import io
+import lzma
+import struct
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -295,12 +298,18 @@ def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as zipped:
             yield zipped
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing.
+    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing; and
+    # it lets through what it stumbles upon.
     except (
         OSError,
         EOFError,
-        KeyError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
         RuntimeError,
+        struct.error,
+        zlib.error,
+        lzma.LZMAError,
         zipfile.BadZipFile,
         Image.DecompressionBombError,
     ) as error:

@@ -29,8 +29,10 @@ def _blank_is_none(value: object) -> object:
     return None if value == "" else value
 
 
+# No video is thirty years long, and milliseconds of more might be no number.
 Seconds = Annotated[
-    Annotated[float, Field(ge=0, allow_inf_nan=False)] | None, BeforeValidator(_blank_is_none)
+    Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] | None,
+    BeforeValidator(_blank_is_none),
 ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, model_validator
 
 from kinetrack.data.index import SIDES, Row, Seconds, parse_row, read_index, write_index
-from kinetrack.data.names import Name, check_name
+from kinetrack.data.names import Name, Text, check_name
 from kinetrack.errors import InputError
 
 MANIFEST_NAME = "manifest.csv"
@@ -47,7 +47,7 @@ class ManifestRow(Row):
     label: Name
     clip: Name | None = None
     """Name of the clip; by default the video's, with the segment in milliseconds."""
-    group: str = ""
+    group: Text = ""
     """By default it is searched in the video's name."""
     official: Annotated[str, AfterValidator(check_official)] = ""
     """The side that the collection's authors gave the clip: one word, or one a fold."""

@@ -27,6 +27,19 @@ def check_name(name: str) -> str:
 Name = Annotated[str, AfterValidator(check_name)]
 
 
+def check_text(text: str) -> str:
+    """Return a text that a table can hold.
+
+    Raises:
+        ValueError: it is no UTF-8; JSON can spell half a character.
+    """
+    text.encode()
+    return text
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+
+
 def fold_name(name: str) -> str:
     """What names have in common that some file systems take for one: case and Unicode form."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
