@@ -34,7 +34,7 @@ hostile = st.sampled_from(
     ]
 )
 plain = st.text(st.sampled_from("abc _-.é"), min_size=1, max_size=8)
-names = st.one_of(plain, hostile, st.text(characters, max_size=12))
+names = st.one_of(plain, plain, hostile, st.text(characters, max_size=12))
 paths = st.one_of(names, st.lists(names, max_size=4).map("/".join))
 # What a file system takes for a name, bytes that are no UTF-8 too.
 file_names = (
@@ -106,10 +106,14 @@ def test_of_a_manifest(tmp_path_factory, row, is_json):
         [read] = read_manifest(file)
         assert_inside(*read.path.split("/"), suffix="")
         assert_inside(read.label, read.clip_name)
-        plan_manifest(root, [read], manifest=file)
+        with pytest.raises(InputError, match=r"which is not in|is no regular file"):
+            plan_manifest(root, [read], manifest=file)
 
 
-@given(train=st.lists(paths, max_size=2), test=st.lists(paths, max_size=2))
+clip_ids = st.tuples(plain, plain).map("/".join) | paths
+
+
+@given(train=st.lists(clip_ids, max_size=2), test=st.lists(clip_ids, max_size=2))
 def test_of_a_split(tmp_path_factory, train, test):
     values = {"rule": {}, "fingerprint": "", "labels": [], "train": train, "val": [], "test": test}
     file = write_json(tmp_path_factory.getbasetemp() / "split.json", values)

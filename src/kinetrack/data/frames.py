@@ -298,8 +298,8 @@ def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(archive) as zipped:
             yield zipped
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing; and
-    # it lets through what it stumbles upon.
+    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing,
+    # and whatever it stumbles upon in a header.
     except (
         OSError,
         EOFError,

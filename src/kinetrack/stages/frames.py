@@ -62,7 +62,7 @@ class FramesParams(Decoding, Section):
             return None
         try:
             groups = re.compile(pattern).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"should be a regular expression: {error}") from None
         if groups < 1:
             raise ValueError("should have a group in parentheses")

@@ -11,6 +11,7 @@ from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, copy_file, file_md5
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
+_LONGEST_PATH = 4096  # of any file; the folders of a longer one would fill the memory
 
 
 def cache_folder(root: Path) -> Path:
@@ -95,7 +96,7 @@ def _is_md5(text: object) -> bool:
 
 def _stay_inside(names: dict[Any, str]) -> bool:
     """Whether all are paths as DVC writes them, and none of a file is also that of a folder."""
-    if not all(isinstance(name, str) for name in names):
+    if not all(isinstance(name, str) and len(name) <= _LONGEST_PATH for name in names):
         return False
     are_plain = all(
         part not in ("", ".", "..") and "\0" not in part
