@@ -5,12 +5,11 @@ with `dvc checkout`, `dvc gc` and kills. `test_incremental_stages.py` compares w
 """
 
 import os
-import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, assume, settings
+from hypothesis import HealthCheck, Phase, assume, event, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -210,6 +209,7 @@ class StagesMachine(DataMachine):
     def repro(self) -> None:
         refused = self.run()
         assert find_faults(self.root, self.held) == []
+        event("refused" if refused else "made")
         if refused:  # a side that would be empty, say
             assert str(refused).isprintable()
         else:
@@ -217,7 +217,7 @@ class StagesMachine(DataMachine):
 
     def run(self) -> InputError | None:
         """Run the stages as far as they go."""
-        with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             kinetrack.stages.frames.main(VIDEOS, FRAMES)
             try:
                 kinetrack.stages.split.main(FRAMES / INDEX_NAME, SPLITS)
@@ -309,3 +309,98 @@ def test_stages_stay_in_step_whatever_happens(pool, tmp_path):
 @pytest.mark.slow
 def test_stages_stay_in_step_whatever_happens_for_long(pool, tmp_path):
     run_stages(pool, tmp_path, examples=150, steps=25)
+
+
+class DvcMachine(DataMachine):
+    """The same through `dvc repro`, with versions of the videos to go back to."""
+
+    def __init__(self, pool: list[Path], root: Path, empty: Path) -> None:
+        super().__init__(pool, root)
+        self.empty = empty
+        self.versions: list[tuple[str, dict[str, int]]] = []
+
+    @initialize()
+    def begin(self) -> None:
+        self.project = Project(shutil.copytree(self.empty, self.root, symlinks=True))
+        for clip, content in FIRST.items():
+            self.put(clip, content)
+        self.commit()
+        self.repro()
+
+    @rule()
+    def commit(self) -> None:
+        """Put the videos under DVC, as after every change."""
+        self.project.run("dvc", "add", "-q", VIDEOS.as_posix())
+        self.project.run("git", "add", "-A")
+        self.project.run("git", "commit", "-q", "--allow-empty", "-m", "videos")
+        commit = self.project.run("git", "rev-parse", "HEAD").stdout.strip()
+        self.versions.append((commit, dict(self.held)))
+
+    @rule()
+    def repro(self) -> None:
+        self.commit()
+        done = self.project.run("dvc", "repro", "tensors", check=False)
+        assert find_faults(self.root, self.held) == []
+        event("made" if done.returncode == 0 else "refused")
+        if done.returncode:
+            assert "Traceback" not in done.stderr
+            assert re.search("^error: .*split", done.stderr, re.MULTILINE), done.stderr
+        else:
+            assert find_split_faults(self.root) == []
+
+    @rule(moment_s=st.floats(1, 12))
+    def kill(self, moment_s: float) -> None:
+        """Kill a repro with all that it has started."""
+        self.commit()
+        dvc = subprocess.Popen(
+            [sys.executable, "-m", "dvc", "repro", "tensors"],
+            cwd=self.root,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        with suppress(subprocess.TimeoutExpired):
+            dvc.wait(moment_s)
+        if dvc.poll() is None:
+            processes = family(dvc.pid)
+            os.killpg(dvc.pid, signal.SIGKILL)
+            dvc.wait()
+            wait_for_end([process for process in processes if process.pid != dvc.pid])
+            event("killed")
+
+    @rule(number=st.integers(0, 9))
+    def check_out(self, number: int) -> None:
+        """Have the videos of an earlier commit."""
+        commit, held = self.versions[number % len(self.versions)]
+        self.project.run("git", "checkout", "-q", commit, "--", f"{VIDEOS}.dvc")
+        self.project.run("dvc", "checkout", "-q", "--force", f"{VIDEOS}.dvc")
+        self.held = dict(held)
+
+    @rule()
+    def collect_garbage(self) -> None:
+        """After that only this version is there to go back to."""
+        self.commit()
+        self.project.run("dvc", "gc", "-q", "--workspace", "--force")
+        self.versions = self.versions[-1:]
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_real_repros_stay_in_step_whatever_happens(pool, tmp_path):
+    empty = make_project(tmp_path / "empty")
+    empty.set_params(**{**CHANGES, "dataset": "mine"})
+    empty.commit("params")
+    numbers = iter(range(10**6))
+    run_state_machine_as_test(
+        lambda: DvcMachine(pool, tmp_path / str(next(numbers)), empty.folder),
+        settings=settings(
+            max_examples=4,
+            stateful_step_count=8,
+            phases=[Phase.generate],  # shrinking would take hours
+            suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+        ),
+    )

@@ -171,7 +171,9 @@ def test_classes_are_a_count_a_list_or_all(classes):
         FramesParams(**{**PARAMS.model_dump(), "classes": classes})
 
 
-@pytest.mark.parametrize("pattern", ["no group", "(open", ""])
+@pytest.mark.parametrize(
+    "pattern", ["no group", "(open", "", "(a{99999999999})", "(" * 5000 + ")" * 5000]
+)
 def test_the_group_pattern_has_a_group(pattern):
     with pytest.raises(ValueError, match="group_pattern"):
         FramesParams(**{**PARAMS.model_dump(), "group_pattern": pattern})

@@ -9,7 +9,16 @@ from kinetrack.versioning.cache import copy_out, folder_listing, object_path
 from kinetrack.versioning.lock import content_md5, folder_md5
 
 FILES = {"index.csv": b"clip,label\n", "Walk/a clip.pt": b"\0\1", "Walk/twin.pt": b"\0\1"}
-HOSTILE = ["../escaped", "/tmp/escaped", "a/../../escaped", "", ".", "a//b", "a\0b"]
+HOSTILE = [
+    "../escaped",
+    "/tmp/escaped",
+    "a/../../escaped",
+    "",
+    ".",
+    "a//b",
+    "a\0b",
+    "a/" * 100_000 + "b",
+]
 
 
 def put(cache: Path, content: bytes) -> str:
