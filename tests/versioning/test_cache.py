@@ -17,7 +17,7 @@ HOSTILE = [
     ".",
     "a//b",
     "a\0b",
-    "a/" * 100_000 + "b",
+    pytest.param("a/" * 100_000 + "b", id="a folder in a folder in a folder"),
 ]
 
 
