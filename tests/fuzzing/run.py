@@ -10,6 +10,7 @@ import argparse
 import hashlib
 import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,7 @@ CORPUS = Path(__file__).with_name("corpus")
 FOUND = ROOT / "build/fuzzing"
 # A parser's input is small; what is longer is mostly slower.
 MOST_BYTES = 4096
-MOST_BYTES_OF = {"containers": 16_384, "frames": 8192}
+MOST_BYTES_OF = {"params": 2048, "containers": 16_384, "frames": 8192}
 # The process of a target is ended above this, and an input that takes so long is a finding.
 MOST_MEMORY_MB, MOST_SECONDS = 3000, 20
 INSTRUMENTED = ["kinetrack", "yaml", "csv", "json", "zipfile", "tarfile", "rarfile"]
@@ -78,7 +79,7 @@ def keep_smallest(target: str, found: Path) -> None:
     kept = CORPUS / target
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        call_fuzzer(target, "-merge=1", folder, str(kept), str(found / target))
+        call_fuzzer(target, "-set_cover_merge=1", folder, str(kept), str(found / target))
         names = {path.read_bytes(): path.name for path in kept.iterdir()}
         smallest = sorted(path.read_bytes() for path in Path(folder).iterdir())
     for content in smallest:
@@ -119,7 +120,9 @@ def run_inside(target: str, arguments: Sequence[str]) -> None:
         from tests.fuzzing.targets import TARGETS
 
         parse = TARGETS[target]()
-    atheris.Setup([sys.argv[0], *arguments], parse)
+    # To merge, libFuzzer starts itself by its first argument, through a shell.
+    again = shlex.join([sys.executable, "-m", "tests.fuzzing.run", _INSIDE, target])
+    atheris.Setup([again, *arguments], parse)
     atheris.Fuzz()
 
 
