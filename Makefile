@@ -10,7 +10,7 @@ ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install repro test coverage test-all check format bench audit ui clean test-slice mutants $(if $(TORCH_INDEX),$(VENV)/installed)
+.PHONY: help install repro test coverage test-all check format bench fuzz audit ui clean test-slice mutants $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -47,6 +47,9 @@ test-slice: install ## Run slow tests for 30 minutes, others every day (ARGS="--
 
 mutants: install ## Change the code here and there, and see whether its tests notice (ARGS="--only kinetrack/files.py")
 	@$(ENVIRON) PYTHONPATH=tests python -m poodle.cli $(ARGS)
+
+fuzz: install ## Look for inputs that break a parser, a minute each (ARGS="--minutes 30 archives")
+	@$(ENVIRON) python -m tests.fuzzing.run $(ARGS)
 
 check: install ## Format, lint, types and architecture, as CI runs them
 	@$(ENVIRON) ruff format --check .
