@@ -307,8 +307,9 @@ def test_stages_stay_in_step_whatever_happens(pool, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_stages_stay_in_step_whatever_happens_for_long(pool, tmp_path):
-    run_stages(pool, tmp_path, examples=150, steps=25)
+    run_stages(pool, tmp_path, examples=50, steps=20)
 
 
 class DvcMachine(DataMachine):
@@ -398,7 +399,7 @@ def test_real_repros_stay_in_step_whatever_happens(pool, tmp_path):
     run_state_machine_as_test(
         lambda: DvcMachine(pool, tmp_path / str(next(numbers)), empty.folder),
         settings=settings(
-            max_examples=4,
+            max_examples=3,
             stateful_step_count=8,
             phases=[Phase.generate],  # shrinking would take hours
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
