@@ -37,6 +37,15 @@ def test_message_is_one_line_whatever_a_name_holds(name: str, shown: str) -> Non
     assert str(InputError(name, "is broken")) == f"{shown}: is broken"
 
 
+def test_a_part_of_a_message_is_cut_where_it_is_longer_than_a_page() -> None:
+    error = InputError("a", "b" * 10**6, found="c" * 10**6, expected=10**4000, remedy="d")
+    line = str(error)
+    assert len(line) < 7000
+    assert line.startswith("a: bbb")
+    assert "bbb..., found ccc" in line
+    assert line.endswith("000... -> d")
+
+
 def test_pickle_keeps_every_part() -> None:
     error = InputError(Path("a\nb"), "is small", found=1, expected=3, remedy="make repro")
     again = pickle.loads(pickle.dumps(error))

@@ -94,6 +94,8 @@ def test_a_message_names_every_column(tmp_path: Path) -> None:
         ("a.mp4,Jump,0,inf", "line 2, column end_s"),
         ("a.mp4,Jump,x,2", "line 2, column start_s"),
         ("a.mp4,Jump,0,2,more", "line 2, column"),
+        ("a.mp4,Jump,1e308,", "line 2, column start_s: .*less than or equal to"),
+        (f"{'x' * 247}.mp4,Jump,1,2", "line 2, column .*is longer than 251 bytes"),
     ],
 )
 def test_wrong_line_is_named(tmp_path: Path, line: str, reason: str) -> None:
@@ -124,6 +126,11 @@ def test_official_side_that_is_none_is_refused(tmp_path: Path) -> None:
         ("list.json", "{}", "is no list of clips, found dict"),
         ("list.json", '[{"path": "a.mp4"}]', "clip 1, label: Field required"),
         ("list.json", "[1]", "clip 1, : Input should be"),
+        (
+            "list.json",
+            '[{"path": "a", "label": "A", "group": "\\ud800"}]',
+            "clip 1, group: .*utf-8",
+        ),
         ("list.json", "[" * 100_000, "cannot be read"),
         ("list.json", "{", "cannot be read"),
     ],

@@ -2,7 +2,8 @@ import hashlib
 
 import pytest
 
-from kinetrack.versioning.lock import data_md5, stage_key
+from kinetrack.errors import InputError
+from kinetrack.versioning.lock import data_md5, locked_inputs, locked_stage, stage_key
 
 PIPELINE = """
 stages:
@@ -54,6 +55,35 @@ def test_of_a_section_that_is_named_by_its_keys_those_alone_count(root):
         for epochs, watch in ((3, "val"), (3, "test"), (4, "val"))
     ]
     assert keys[0] == keys[1] != keys[2]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "stages: 3",
+        "stages: [train]",
+        "stages: {train: 3}",
+        "stages: {train: {deps: 3}}",
+        "stages: {train: {outs: [3]}}",
+        "stages: {train: {outs: [{md5: a}]}}",
+        "stages: {train: {params: [a]}}",
+        "stages: {train: {params: {params.yaml: a}}}",
+        "stages:\n<<<<<<< HEAD\n  train: {}\n",
+        "a: " + "9" * 5000,
+        "[" * 5000,
+    ],
+)
+def test_a_damaged_lock_is_one_line_with_its_remedy(root, text):
+    (root / "dvc.lock").write_text(text)
+    for read in (data_md5, locked_inputs, locked_stage):
+        with pytest.raises(InputError, match=r"dvc\.lock: .* -> git checkout dvc\.lock"):
+            read("train", root=root)
+
+
+@pytest.mark.parametrize("text", ["", "stages:", "schema: '2.0'"])
+def test_a_lock_without_stages_knows_nothing(root, text):
+    (root / "dvc.lock").write_text(text)
+    assert (data_md5("a", root=root), locked_inputs("train", root=root)) == (None, {})
 
 
 def test_the_key_follows_code_params_and_data_and_nothing_else(root):

@@ -61,7 +61,7 @@ def _locked_stages(root: Path) -> dict[str, dict[str, Any]]:
         InputError: the file is damaged.
     """
     # By YAML 1.2, as DVC writes it: its 4:2:0 has no quotes, and 1.1 would take it for 14520.
-    stages = _read_yaml(root / _LOCK, Yaml12Loader).get("stages", {})
+    stages = _read_yaml(root / _LOCK, Yaml12Loader).get("stages") or {}
     if not isinstance(stages, dict) or not all(map(_is_locked_stage, stages.values())):
         raise InputError(root / _LOCK, "is damaged", remedy=f"git checkout {_LOCK}")
     return stages
