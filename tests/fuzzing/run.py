@@ -79,7 +79,9 @@ def keep_smallest(target: str, found: Path) -> None:
     kept = CORPUS / target
     kept.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        call_fuzzer(target, "-set_cover_merge=1", folder, str(kept), str(found / target))
+        call_fuzzer(
+            target, "-set_cover_merge=1", "-use_counters=0", folder, str(kept), str(found / target)
+        )
         names = {path.read_bytes(): path.name for path in kept.iterdir()}
         smallest = sorted(path.read_bytes() for path in Path(folder).iterdir())
     for content in smallest:

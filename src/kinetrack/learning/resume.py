@@ -155,8 +155,8 @@ def _check_fits(
         raise InputError(path, "is of another learning-rate schedule")
 
 
-def _kind_of(group: Mapping[str, Any]) -> tuple[list[str], list[int]]:
-    return sorted(group), list(group["params"])
+def _kind_of(group: Mapping[str, Any]) -> tuple[list[str], Any]:
+    return sorted(group), group.get("params")
 
 
 def _restore(progress: Progress, tensors: Mapping[str, Tensor], state: _State, path: Path) -> None:
@@ -170,7 +170,10 @@ def _restore(progress: Progress, tensors: Mapping[str, Tensor], state: _State, p
         memory = _optimiser_memory(progress, tensors, state)
         progress.optimiser.load_state_dict({"state": memory, "param_groups": state.groups})
         progress.scheduler.load_state_dict(dict(state.scheduler))
-    except (KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+    except (
+        *(KeyError, ValueError, IndexError, TypeError, RuntimeError),
+        *(AttributeError, ArithmeticError),
+    ) as error:
         found = " ".join(f"{type(error).__name__} {error}".split())[:200]
         raise InputError(path, "is no checkpoint of this training", found=found) from None
     progress.model.load_state_dict(_below("model.", tensors))
