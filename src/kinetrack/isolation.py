@@ -2,12 +2,14 @@
 
 A decoder that hangs inside C hears no exception, no thread and no Ctrl-C; one that crashes takes
 its process along. The child is a process of its own, so it works from everywhere: the main
-process, a worker process, a thread. It is kept for the next call.
+process, a worker process, a thread. It is kept for the next call. A file that has a decoder ask for
+far more memory than any picture needs is refused it.
 """
 
 import atexit
 import fcntl
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
+# Pictures of 8K with all that H.264 lets them refer to take 500 MB.
+MOST_MB = 640
 # The same code as here: this process's sys.path, whether kinetrack is installed or not.
 _START = (
     "import sys; sys.path[:] = sys.argv[2:]; "
@@ -46,6 +50,7 @@ def run_isolated(function: Callable[..., Result], *args: Any, stall_s: float) ->
     Raises:
         StalledError: no progress for that long; the child was ended.
         CrashedError: the child ended by itself.
+        MemoryError: it asked for more than `MOST_MB` beyond what it needs to start.
     """
     child = _take_child()
     try:
@@ -53,7 +58,10 @@ def run_isolated(function: Callable[..., Result], *args: Any, stall_s: float) ->
     except BaseException:  # Ctrl-C too: whatever it is still at, nobody waits for it
         child.end()
         raise
-    _idle.append(child)
+    if isinstance(error, MemoryError):
+        child.end()  # what it still holds would be missing at the next call
+    else:
+        _idle.append(child)
     if error is not None:
         raise error
     return value  # type: ignore[no-any-return]  # it came through a pipe
@@ -184,6 +192,28 @@ def _let_the_kernel_end_this() -> None:
     fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
 
+def _limit_memory() -> None:
+    """Have memory refused beyond what this process has now; once, with all modules loaded."""
+    if _most_data_bytes() == resource.RLIM_INFINITY:
+        most_bytes = _data_bytes() + MOST_MB * 2**20
+        # The upper limit as well: it is this process's own for good.
+        resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, most_bytes))
+
+
+def has_room(num_bytes: int) -> bool:
+    """Whether a child may still take so much memory; a library need not say what it lacked."""
+    most_bytes = _most_data_bytes()
+    return most_bytes == resource.RLIM_INFINITY or _data_bytes() + num_bytes <= most_bytes
+
+
+def _most_data_bytes() -> int:
+    return resource.getrlimit(resource.RLIMIT_DATA)[0]
+
+
+def _data_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+
+
 def _answer(connection: Connection) -> None:
     global _stall_s  # noqa: PLW0603  # one call at a time, one process for it
     stall_s, folder = connection.recv()
@@ -202,6 +232,7 @@ def _call(connection: Connection, folder: Path) -> tuple[Any, Exception | None]:
     try:
         function, args = connection.recv()  # imports the function's module
         os.chdir(folder)
+        _limit_memory()
         return function(*args), None
     except Exception as error:
         error.add_note(f"In the child process:\n{traceback.format_exc()}")

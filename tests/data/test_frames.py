@@ -1,5 +1,6 @@
 import hashlib
 import io
+import struct
 import itertools
 import resource
 import shutil
@@ -389,7 +390,7 @@ def test_frame_that_is_not_there_is_named(archive: Path) -> None:
 def test_frame_of_another_format_is_refused(tmp_path: Path, name: str) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, name)
-    with pytest.raises(InputError, match="cannot identify image"):
+    with pytest.raises(InputError, match="not a JPEG file"):
         list(read_frames(write_archive(tmp_path / "a.zip", buffer.getvalue()), [0]))
 
 
@@ -397,6 +398,38 @@ def small_jpeg() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (250, 0, 0)).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+def test_packed_frame_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """A thousand times as large inside, as a header of many segments that Pillow keeps."""
+    segments = b"\xff\xe1\xff\xff" + bytes(65533)
+    jpeg = small_jpeg()
+    content = jpeg[:2] + segments * 2000 + jpeg[2:]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("frame_0001.jpg", content)
+    assert (tmp_path / "a.zip").stat().st_size < 2**20
+    with pytest.raises(InputError, match="is no whole frame archive, found packed members"):
+        list(read_frames(tmp_path / "a.zip", [0]))
+
+
+@pytest.mark.parametrize(
+    ("size", "mode", "found"),
+    [((8001, 5000), "RGB", "8001 x 5000 px, RGB"), ((8, 8), "CMYK", "8 x 8 px, CMYK")],
+)
+def test_picture_that_no_stage_writes_is_refused(
+    tmp_path: Path, size: tuple[int, int], mode: str, found: str
+) -> None:
+    buffer = io.BytesIO()
+    Image.new(mode, (8, 8)).save(buffer, "JPEG", progressive=True)
+    jpeg = forge_size(buffer.getvalue(), size)
+    with pytest.raises(InputError, match=rf"found frame_0001\.jpg of {found}"):
+        list(read_frames(write_archive(tmp_path / "a.zip", jpeg), [0]))
+
+
+def forge_size(jpeg: bytes, size: tuple[int, int]) -> bytes:
+    """Change what the header says of width and height."""
+    at = jpeg.index(b"\xff\xc2") + 5
+    return jpeg[:at] + struct.pack(">2H", size[1], size[0]) + jpeg[at + 4 :]
 
 
 def test_truncated_frame_is_refused(tmp_path: Path) -> None:

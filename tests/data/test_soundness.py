@@ -113,7 +113,7 @@ def test_packed_members_and_another_size_are_named(frames):
     write_archive(frames / "Walk/b.zip", width=32)
     adopt(frames, FramesRow, "archive_md5")
     assert flaws(check_frames(frames, md5s={})) == [
-        ("a.zip", "holds packed members, expected stored ones"),
+        ("a.zip", "is no whole frame archive, found packed members, expected stored ones"),
         ("b.zip", "starts with a picture of (32, 48), expected (64, 48)"),
     ]
 
@@ -186,7 +186,7 @@ def test_nothing_is_unpickled(tensors):
     write_tensor(path, Opener())
     adopt(tensors, TensorsRow, "tensor_md5")
     [(_, problem)] = flaws(check_tensors(tensors, md5s={}))
-    assert problem.startswith("is no packed clip, found Weights only load failed")
+    assert problem.startswith("is no packed clip, found asks for io.open")
 
 
 def test_a_manifest_names_videos_that_are_there(tmp_path):

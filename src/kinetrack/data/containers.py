@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 from av.container import InputContainer
+from av.packet import Packet
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
@@ -19,6 +20,9 @@ _FORMATS = "avi,mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpeg,mpegts,mpegvideo"
 _PROTOCOLS = "file"
 # A frame of 8K video has 33 million; a header that claims more would only cost memory.
 MOST_PIXELS = 40_000_000
+# A table may name the same bytes again and again. Some containers leave out what packets have in
+# common, so a little more may come out than is in the file; never so much.
+_MOST_OF_FILE = 2
 # Faster than any camera's file says it is: a time base taken for a rate.
 HIGHEST_FPS = 10_000
 
@@ -98,6 +102,20 @@ def pick_stream(container: InputContainer) -> VideoStream:
     if stream.codec_context is None:
         raise VideoError("has a codec that cannot be decoded")
     return stream
+
+
+def read_packets(container: InputContainer, stream: VideoStream) -> "Iterator[Packet[Any]]":
+    """Yield the packets of a stream; the last one is empty.
+
+    Raises:
+        VideoError: there is far more in them than in the file.
+    """
+    left_bytes = _MOST_OF_FILE * container.size
+    for packet in container.demux(stream):
+        left_bytes -= packet.size
+        if left_bytes < 0:
+            raise VideoError("holds more frames than it has bytes for: they overlap")
+        yield packet
 
 
 def _is_cover(stream: VideoStream) -> bool:

@@ -2,10 +2,8 @@
 
 import hashlib
 import io
-import lzma
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -15,8 +13,9 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
-from kinetrack.data.containers import VideoError, identify
+from kinetrack.data.containers import MOST_PIXELS, VideoError, identify
 from kinetrack.data.decoding import Gaps, Subsampling
 from kinetrack.data.video import Frame, VideoReader, decode_isolated, open_video
 from kinetrack.errors import InputError
@@ -29,6 +28,19 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 # could fill the disk.
 _LONGEST_GAP = 1000
 _MOST_REPEATS = 10
+# What a damaged or forged archive raises. zipfile: RuntimeError for an encrypted member,
+# NotImplementedError for a method of packing; Pillow: SyntaxError for what is no JPEG.
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    SyntaxError,
+    ValueError,
+    struct.error,
+    zipfile.BadZipFile,
+)
 
 
 class ExtractionReport(NamedTuple):
@@ -116,6 +128,7 @@ def _write_archive(
         writer = _FrameWriter(zipped, fills=gaps == "repeat")
         for frame in reader:
             writer.write(frame, _encode_jpeg(frame.image_hwc, jpeg_quality, jpeg_subsampling))
+            del frame  # its picture, while the next one is made
         video_sha256 = _hash_file(video, before)
         if identify(video) != before:
             raise VideoError("changed while it was read")
@@ -133,6 +146,7 @@ class _FrameWriter:
         self._last_jpeg = b""
         self._content = hashlib.sha256()
         self.first: Frame | None = None
+        self.shape: tuple[int, ...] = ()
         self.decoded = self.written = self.slots = self.corrupt = 0
         self.changes_size = False
 
@@ -143,11 +157,13 @@ class _FrameWriter:
         self._write_member(jpeg)
         self._content.update(jpeg)
         self._last_jpeg = jpeg
-        self.first = self.first or frame
+        # Without its picture, which would be held to the end.
+        self.first = self.first or frame._replace(image_hwc=np.empty(0, dtype=np.uint8))
+        self.shape = self.shape or frame.image_hwc.shape
         self.decoded += 1
         self.slots = frame.slot + 1
         self.corrupt += frame.is_corrupt
-        self.changes_size |= frame.image_hwc.shape != self.first.image_hwc.shape
+        self.changes_size |= frame.image_hwc.shape != self.shape
 
     def _fill(self, gap: int) -> None:
         repeated = self.written - self.decoded + gap
@@ -181,8 +197,8 @@ def _report(reader: VideoReader, writer: _FrameWriter, *, is_segment: bool) -> E
         container=header.container,
         codec=header.codec,
         pixel_format=header.pixel_format,
-        width=first.image_hwc.shape[1],
-        height=first.image_hwc.shape[0],
+        width=writer.shape[1],
+        height=writer.shape[0],
         rotation_deg=first.rotation_deg,
         fps=round(header.fps, 3),
         promised_frames=promised,
@@ -281,10 +297,7 @@ def read_frames(archive: Path, indices: Sequence[int]) -> Iterator[Image.Image]:
     """
     with open_archive(archive) as zipped:
         for index in indices:
-            with (
-                zipped.open(frame_name(index + 1)) as file,
-                Image.open(file, formats=["JPEG"]) as image,
-            ):
+            with open_picture(zipped, index) as image:
                 yield image.convert("RGB")
 
 
@@ -297,22 +310,27 @@ def open_archive(archive: Path) -> Iterator[zipfile.ZipFile]:
     """
     try:
         with zipfile.ZipFile(archive) as zipped:
+            # Packed members could unpack to any size.
+            if any(info.compress_type != zipfile.ZIP_STORED for info in zipped.infolist()):
+                raise zipfile.BadZipFile("packed members, expected stored ones")
             yield zipped
-    # zipfile: RuntimeError for an encrypted member, NotImplementedError for a method of packing,
-    # and whatever it stumbles upon in a header.
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        ArithmeticError,
-        LookupError,
-        RuntimeError,
-        struct.error,
-        zlib.error,
-        lzma.LZMAError,
-        zipfile.BadZipFile,
-        Image.DecompressionBombError,
-    ) as error:
+    except _UNREADABLE as error:
         raise InputError(
             archive, "is no whole frame archive", found=error, remedy="dvc repro -f frames"
         ) from None
+
+
+@contextmanager
+def open_picture(zipped: zipfile.ZipFile, index: int) -> Iterator[JpegImageFile]:
+    """Open the JPEG of a frame, which counts from 0; its pixels are not decoded yet.
+
+    Raises:
+        Exception: it lacks, or is no picture that `extract_frames` writes; `open_archive` tells.
+    """
+    name = frame_name(index + 1)
+    # Without `Image.open`, which warns of large pictures instead of refusing them.
+    with zipped.open(name) as file, JpegImageFile(file) as image:
+        if image.width * image.height > MOST_PIXELS or image.mode != "RGB":
+            found = f"{image.width} x {image.height} px, {image.mode}"
+            raise zipfile.BadZipFile(f"{name} of {found}")
+        yield image

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
 import torch
-from PIL import Image
 
 from kinetrack.data.clips import check_file
-from kinetrack.data.frames import frame_name, open_archive
+from kinetrack.data.frames import frame_name, open_archive, open_picture
 from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, tensor_path
 from kinetrack.data.manifest import read_manifest
+from kinetrack.data.torch_files import map_torch_file
 from kinetrack.errors import InputError
 from kinetrack.files import file_md5
 from kinetrack.parallel import map_clips
@@ -142,19 +142,16 @@ def _check_members(zipped: zipfile.ZipFile, row: FramesRow) -> str:
     names = zipped.namelist()
     if not expected or names != expected:
         return f"does not hold frames 1 to {row.num_frames}, found {len(names)} members"
-    # Packed members could unpack to any size.
-    if any(info.compress_type != zipfile.ZIP_STORED for info in zipped.infolist()):
-        return "holds packed members, expected stored ones"
     if damaged := zipped.testzip():
         return f"has a damaged {damaged}"
-    size, _ = _decode(zipped, names[0]), _decode(zipped, names[-1])
+    size, _ = _decode(zipped, 0), _decode(zipped, row.num_frames - 1)
     if size != (row.width, row.height):
         return f"starts with a picture of {size}, expected {(row.width, row.height)}"
     return ""
 
 
-def _decode(zipped: zipfile.ZipFile, name: str) -> tuple[int, int]:
-    with zipped.open(name) as file, Image.open(file, formats=["JPEG"]) as image:
+def _decode(zipped: zipfile.ZipFile, index: int) -> tuple[int, int]:
+    with open_picture(zipped, index) as image:
         image.load()
         return image.size
 
@@ -164,7 +161,7 @@ def _check_tensor(job: _Job[TensorsRow]) -> str:
     if problem := _check_md5(job, job.row.tensor_md5):
         return problem
     try:
-        clip = torch.load(job.path, weights_only=True, mmap=True)
+        clip = map_torch_file(job.path)
     except Exception as error:  # torch raises half a dozen kinds on a damaged file
         return f"is no packed clip, found {str(error).splitlines()[0][:200]}"
     if not isinstance(clip, torch.Tensor):

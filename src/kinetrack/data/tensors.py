@@ -14,6 +14,7 @@ from kinetrack.data.index import (
     read_index,
     tensor_path,
 )
+from kinetrack.data.torch_files import map_torch_file
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file, file_md5
 
@@ -73,7 +74,7 @@ def load_clip(path: Path, *, num_frames: int, size_px: int) -> Tensor:
     """
     shape = (3, num_frames, size_px, size_px)
     try:
-        clip = torch.load(path, weights_only=True, mmap=True)
+        clip = map_torch_file(path)
     except Exception as error:  # torch raises half a dozen kinds on a damaged file
         problem = str(error).splitlines()[0][:200]
         raise InputError(path, "is no packed clip", found=problem, remedy=_REMEDY) from None

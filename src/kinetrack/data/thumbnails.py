@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kinetrack.data.frames import frame_name, open_archive
+from kinetrack.data.frames import frame_name, open_archive, open_picture
 
 
 def read_thumbnails(
@@ -34,10 +34,7 @@ def list_repeats(archive: Path, *, num_frames: int) -> set[int]:
 
 
 def _read_thumbnail(zipped: zipfile.ZipFile, index: int, size_px: tuple[int, int]) -> Image.Image:
-    with (
-        zipped.open(frame_name(index + 1)) as file,
-        Image.open(file, formats=["JPEG"]) as image,
-    ):
+    with open_picture(zipped, index) as image:
         # Decodes at a half, a quarter or an eighth where that is still large enough.
         image.draft("RGB", size_px)
         small = image.convert("RGB")

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from kinetrack.data import containers
 from kinetrack.data.containers import VideoError, VideoProbe, open_container
 from kinetrack.data.timing import Beat, Clock, frames_between
-from kinetrack.isolation import CrashedError, StalledError, report_progress, run_isolated
+from kinetrack.isolation import (
+    MOST_MB,
+    CrashedError,
+    StalledError,
+    has_room,
+    report_progress,
+    run_isolated,
+)
 
 __all__ = [
     "Frame",
@@ -35,6 +42,13 @@ Result = TypeVar("Result")
 
 # So much before its time a frame belongs to a segment: time stamps may be rounded.
 _EARLY_S = Fraction(1, 2000)
+
+# What may come out of each byte, and of any file. A still picture in 4K, coded for hours, has a
+# tenth of that; a file that is made for it has a thousand times as much.
+_MOST_PIXELS_A_BYTE = 20_000
+_MOST_PIXELS = 2_000_000_000
+# No frame is shorter than 15 bytes for long, not even one that says that nothing has changed.
+_LEAST_PIXELS = 300_000
 
 
 class Frame(NamedTuple):
@@ -83,6 +97,7 @@ class VideoReader:
         self._end = math.inf if end_s is None else self._to_ticks(Fraction(end_s))
         self._jumps = jumps
         self._is_read_out = False
+        self._budget_px = _MOST_PIXELS
         self.undecodable_packets = 0
 
     def _to_ticks(self, time_s: Fraction) -> int:
@@ -160,6 +175,7 @@ class VideoReader:
                 rotation_deg=turn.rotation_deg,
                 is_mirrored=turn.is_mirrored,
             )
+            del picture, image  # in 8K, 180 MB while the next one is made
 
     def _pictures_of_segment(self) -> Iterator[tuple[av.VideoFrame, int]]:
         latest = 0
@@ -194,16 +210,37 @@ class VideoReader:
         return itertools.dropwhile(lambda picture: not picture.key_frame, self._decode())
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        packets, packet = self._container.demux(self._stream), None
+        packets, packet = containers.read_packets(self._container, self._stream), None
         while True:
             report_progress()
             try:
                 packet = next(packets)
-                yield from packet.decode()
+                pictures = packet.decode()
             except StopIteration:
                 return
-            except (av.FFmpegError, ValueError):
+            except (av.FFmpegError, ValueError) as error:
+                # FFmpeg says of most decoders that lacked memory that the data are invalid.
+                if isinstance(error, MemoryError) or not has_room(self._rgb_bytes()):
+                    raise MemoryError from None
                 self._count_lost(packet)
+                continue
+            self._budget_px += packet.size * _MOST_PIXELS_A_BYTE
+            for picture in pictures:
+                self._spend(picture.width * picture.height)
+                yield picture
+
+    def _rgb_bytes(self) -> int:
+        """Of one picture, padded."""
+        return 4 * self._stream.width * self._stream.height
+
+    def _spend(self, pixels: int) -> None:
+        """Refuse what would take hours and fill the disk though the file is small."""
+        self._budget_px -= max(pixels, _LEAST_PIXELS)
+        if self._budget_px < 0:
+            raise VideoError(
+                "is far larger inside than its size allows, expected at most"
+                f" {_MOST_PIXELS_A_BYTE:,} px a byte"
+            )
 
     def _count_lost(self, packet: "Packet[Any] | None") -> None:
         """Count a packet that cannot be decoded, unless its time lies outside of the segment."""
@@ -280,7 +317,8 @@ def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float)
     """Call a function that decodes in a child process, which is ended when it hangs.
 
     Raises:
-        VideoError: no progress for `stall_s` seconds, or the decoder crashed.
+        VideoError: no progress for `stall_s` seconds, the decoder crashed, or it asked for more
+            memory than a picture can need.
     """
     try:
         return run_isolated(function, *args, stall_s=stall_s)
@@ -288,6 +326,8 @@ def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float)
         raise VideoError(f"gave no frame for {stall_s:g} s") from None
     except CrashedError as error:
         raise VideoError(f"crashed the decoder ({error})") from None
+    except MemoryError:
+        raise VideoError(f"takes more than {MOST_MB} MB of memory to decode") from None
 
 
 def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:

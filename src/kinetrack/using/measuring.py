@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from kinetrack.data.containers import open_container, pick_stream
+from kinetrack.data.containers import open_container, pick_stream, read_packets
 from kinetrack.data.video import decode_isolated
 from kinetrack.isolation import report_progress
 
@@ -33,7 +33,7 @@ def _measure(path: Path) -> Extent:
     with open_container(path) as container:
         stream = pick_stream(container)
         first, last, num_packets = math.inf, -math.inf, 0
-        for packet in container.demux(stream):
+        for packet in read_packets(container, stream):
             report_progress()
             num_packets += packet.size > 0  # the last one is empty
             stamp = packet.dts if packet.pts is None else packet.pts

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import io
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from kinetrack.data.torch_files import load_torch_bytes
 from kinetrack.errors import InputError
 from kinetrack.learning.models import NETWORKS, ModelName
 
@@ -188,7 +188,7 @@ def _parse(content: bytes, path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return safetensors.torch.load(content)
-        values = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        values = load_torch_bytes(content)
     except Exception as error:  # of a damaged file the two libraries raise a dozen kinds
         problem = " ".join(str(error).split())[:200]
         raise InputError(path, "holds no weights", found=problem) from None

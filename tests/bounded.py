@@ -1,0 +1,102 @@
+"""A command in a process of its own, with a limit of CPU time, and what it cost.
+
+How long it took by the clock says more of the machine than of the command, so what is bounded is
+the CPU time of all its processes, and the memory that they hold at one time.
+"""
+
+import ctypes
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+MOST_CPU_S = 10.0
+MOST_MB = 1024.0
+# Against a hang alone: whatever does not come to an end is ended.
+_PATIENCE_S = 300
+_SUBREAPER = 36  # PR_SET_CHILD_SUBREAPER: processes whose parent ended are waited for here
+_EVERY_S = 0.005
+
+
+class Cost(NamedTuple):
+    """How a command ended, what it said, and what it took."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    cpu_s: float
+    """Of the command and all processes below it."""
+    peak_mb: float
+    """Resident memory of them at one time: pages that two of them share count twice."""
+
+
+def run_bounded(
+    command: Sequence[str | Path], *, folder: Path, environ: Mapping[str, str]
+) -> Cost:
+    """Run a command; a process of it that takes twice the CPU time that is allowed is killed."""
+    # Measured from a small process: the peak of a child begins with the size of its parent.
+    whole = [sys.executable, __file__, *map(str, command)]
+    done = subprocess.run(
+        whole,
+        cwd=folder,
+        env={**environ},
+        capture_output=True,
+        text=True,
+        errors="backslashreplace",
+        timeout=_PATIENCE_S,
+        check=False,
+    )
+    stderr, _, figures = done.stderr.rpartition("\n\0")
+    return Cost(done.returncode, done.stdout, stderr, **json.loads(figures))
+
+
+def assert_cheap(cost: Cost, *, base: Cost | None = None) -> None:
+    """Fail where a hostile file cost more than it may, on top of the CPU time of a harmless one."""
+    more_s = cost.cpu_s - (base.cpu_s if base else 0)
+    assert more_s < MOST_CPU_S, f"{more_s:.1f} s of CPU time\n{cost.stderr[-500:]}"
+    assert cost.peak_mb < MOST_MB, f"{cost.peak_mb:.0f} MB\n{cost.stderr[-500:]}"
+
+
+def _main() -> int:
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1)
+    # 2 x: the assertion tells the figure; this only ends what would go on for ever.
+    limit = int(3 * MOST_CPU_S)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
+    with subprocess.Popen(sys.argv[1:]) as process:
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _resident_bytes())
+            time.sleep(_EVERY_S)
+    for child in psutil.Process().children(recursive=True):
+        child.wait(10)
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    figures = {
+        "cpu_s": round(used.ru_utime + used.ru_stime, 2),
+        "peak_mb": round(max(peak / 2**20, used.ru_maxrss / 2**10), 1),
+    }
+    sys.stdout.flush()
+    sys.stderr.write("\n\0" + json.dumps(figures))
+    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+
+
+def _resident_bytes() -> int:
+    """Of all processes below this one."""
+    total = 0
+    for child in psutil.Process().children(recursive=True):
+        try:
+            total += child.memory_info().rss
+        except psutil.Error:  # it has ended
+            continue
+    return total
+
+
+if __name__ == "__main__":
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+    sys.exit(_main())
