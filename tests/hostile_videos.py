@@ -120,8 +120,8 @@ def huge_frames(path: Path) -> None:
 
 
 def grows_huge(path: Path) -> None:
-    """Small pictures, then one of 8192 x 8192."""
-    images = [*draw_frames(2, width=64, height=48), np.zeros((8192, 8192, 3), dtype=np.uint8)]
+    """Small pictures, then one of 7000 x 7000."""
+    images = [*draw_frames(2, width=64, height=48), np.zeros((7000, 7000, 3), dtype=np.uint8)]
     write_pictures(path, images, times_ms=[0, 40, 80])
 
 
@@ -180,9 +180,9 @@ def frames_of_three_bytes(path: Path) -> None:
     path.write_bytes(content)
 
 
-def frames_of_fifteen_bytes(path: Path) -> None:
+def frames_of_25_bytes(path: Path) -> None:
     """As many as are allowed."""
-    content = mp4_of_samples(bytes(1_040_000), sample_bytes=15, num_samples=69_000, side_px=2)
+    content = mp4_of_samples(bytes(1_040_000), sample_bytes=25, num_samples=41_600, side_px=2)
     path.write_bytes(content)
 
 
@@ -206,8 +206,8 @@ def lies_about_rate(path: Path) -> None:
 
 def jumps_by_years(path: Path) -> None:
     """Time stamps that leave a gap of three hundred million frames."""
-    images = list(draw_frames(3, width=64, height=48))
-    write_pictures(path, images, times_ms=[0, 40, 12_000_000_000])
+    images = list(draw_frames(4, width=64, height=48))
+    write_pictures(path, images, times_ms=[0, 40, 80, 12_000_000_000])
 
 
 def many_tracks(path: Path) -> None:
@@ -218,18 +218,14 @@ def many_tracks(path: Path) -> None:
 
 def nested_boxes(path: Path) -> None:
     """A hundred thousand boxes, each in the one before."""
-    content = b""
-    for depth in range(100_000):
-        content = struct.pack(">I", 8 * (100_000 - depth)) + b"udta" + content if False else content
     sizes = b"".join(struct.pack(">I", 8 * (100_000 - at)) + b"moov" for at in range(100_000))
     path.write_bytes(_START + sizes)
 
 
 def packed_header(path: Path) -> None:
-    """A header that is packed, and unpacks to 900 MB."""
-    size = 900_000_000
-    packer = zlib.compressobj(9)
-    packed = b"".join(packer.compress(bytes(10**6)) for _ in range(900)) + packer.flush()
+    """A header that is packed, and unpacks to 400 MB."""
+    size, packer = 400_000_000, zlib.compressobj()
+    packed = b"".join(packer.compress(bytes(10**6)) for _ in range(size // 10**6)) + packer.flush()
     movie = box(b"cmov", box(b"dcom", b"zlib"), box(b"cmvd", struct.pack(">I", size), packed))
     path.write_bytes(_START + box(b"moov", movie))
 
@@ -291,7 +287,7 @@ def playlists(target: str) -> dict[str, Callable[[Path], None]]:
         "smooth": f"<SmoothStreamingMedia><x y='{target}'/></SmoothStreamingMedia>",
         "imf": f"<AssetMap><ChunkList><Chunk><Path>{target}</Path></Chunk></ChunkList></AssetMap>",
     }
-    suffixes = ("avi", "mp4", "mkv", "ts", "mpg")
+    suffixes = ("avi", "mp4", "ts")
     return {
         f"{kind}.{suffix}": text(content) for kind, content in texts.items() for suffix in suffixes
     }
@@ -335,6 +331,6 @@ SLOW_REFUSED: dict[str, Callable[[Path], None]] = {
 }
 SLOW_READ: dict[str, Callable[[Path], None]] = {
     "grows_huge.avi": grows_huge,
-    "frames_of_fifteen_bytes.mov": frames_of_fifteen_bytes,
+    "frames_of_25_bytes.mov": frames_of_25_bytes,
     "packed_pictures.mov": packed_pictures,
 }

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
-# Pictures of 8K with all that H.264 lets them refer to take 500 MB.
+# Pictures of 8K, with as many that they refer to as H.264 allows there, take 600 MB.
 MOST_MB = 640
 # The same code as here: this process's sys.path, whether kinetrack is installed or not.
 _START = (

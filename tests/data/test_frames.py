@@ -1,9 +1,9 @@
 import hashlib
 import io
-import struct
 import itertools
 import resource
 import shutil
+import struct
 import subprocess
 import zipfile
 from pathlib import Path

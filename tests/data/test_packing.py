@@ -257,3 +257,14 @@ def test_memory_does_not_grow_with_the_clip(tmp_path: Path) -> None:
     )
     assert int(grown.stdout) < 60 * 2**20
     assert (tmp_path / "a.pt").stat().st_size > 200 * 10**6
+
+
+def test_frame_that_would_be_huge_is_refused_before_memory_is_spent(tmp_path: Path) -> None:
+    """Of a line of 8000 px, two million by 256."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped, zipped.open(frame_name(1), "w") as out:
+        Image.new("RGB", (8000, 1)).save(out, "JPEG")
+    found = r"8000 x 1 px, resized 2048000 x 256 px, expected at most 40000000 px"
+    with pytest.raises(InputError, match=rf"a\.zip: .* found {found} -> .*pack\.crop: squash"):
+        pack_clip(tmp_path / "a.zip", [0], crop="center", resize_px=256, size_px=224)
+    squashed = pack_clip(tmp_path / "a.zip", [0], crop="squash", resize_px=256, size_px=224)
+    assert squashed.shape == (3, 1, 224, 224)

@@ -244,3 +244,13 @@ def test_card_of_a_huge_network_is_refused_before_memory_is_spent(folder: Path) 
     change_card(folder, model="lecture_3dcnn", clip=clip)
     with pytest.raises(InputError):
         load_model(folder)
+
+
+def test_card_of_huge_clips_is_refused_before_memory_is_spent(folder: Path) -> None:
+    """Its network takes clips of any size."""
+    clip = model_card().clip.model_dump() | {"num_frames": 20_000, "size_px": 200, "resize_px": 200}
+    change_card(folder, clip=clip)
+    with pytest.raises(
+        InputError, match=r"model\.json: asks for absurdly large clips, found 20000"
+    ):
+        load_model(folder)

@@ -24,6 +24,10 @@ INDEX_NAME = "index.csv"
 Side = Literal["train", "val", "test"]
 SIDES: tuple[Side, ...] = ("train", "val", "test")
 
+# 55 hours of video. Who reads an index makes lists as long as it says that clips are.
+MOST_FRAMES = 5_000_000
+FrameCount = Annotated[int, Field(ge=0, le=MOST_FRAMES)]
+
 
 def _blank_is_none(value: object) -> object:
     return None if value == "" else value
@@ -96,7 +100,7 @@ class FramesRow(Row):
     decoded_frames: NonNegativeInt
     gap_frames: NonNegativeInt
     repeated_frames: NonNegativeInt
-    num_frames: NonNegativeInt
+    num_frames: FrameCount
     missing_frames: NonNegativeInt
     corrupt_frames: NonNegativeInt
     video_sha256: str
@@ -128,8 +132,8 @@ class TensorsRow(Row):
     group: str
     video: str
     side: Side
-    num_frames: NonNegativeInt
-    packed_frames: NonNegativeInt
+    num_frames: FrameCount
+    packed_frames: FrameCount
     is_short: bool
     frames_sha256: str
     archive_md5: str

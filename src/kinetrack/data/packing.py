@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from kinetrack.data.containers import MOST_PIXELS
 from kinetrack.data.frames import read_frames
 from kinetrack.data.sampling import Crop, centre_box, resized_size
-from kinetrack.errors import WriteError
+from kinetrack.errors import InputError, WriteError
 
 _BILINEAR = Image.Resampling.BILINEAR
 # A larger clip is laid out in a file, so that memory does not bound the length of a clip.
@@ -43,7 +44,8 @@ def pack_clip(
     the system's for temporary files), which is gone when the tensor is.
 
     Raises:
-        InputError: the archive cannot be read.
+        InputError: the archive cannot be read, or a frame is so long and narrow that it would be
+            huge when its short side has `resize_px`.
         WriteError: `scratch` has no room.
     """
     packed_px = size_px + spare_px
@@ -53,6 +55,8 @@ def pack_clip(
         places[index].append(place)
     distinct = sorted(places)
     for index, image in zip(distinct, read_frames(archive, distinct), strict=True):
+        if crop == "center":
+            _refuse_long(archive, image.size, resize_px=resize_px)
         pixels_thwc[places[index]] = _cut(
             image, crop, resize_px=resize_px, size_px=size_px, spare_px=spare_px
         )
@@ -76,6 +80,18 @@ def _make_room(shape: tuple[int, int, int, int], scratch: Path | None) -> NDArra
             expected=f"{num_bytes} bytes, then as many again for its file",
             remedy="make room, or pack fewer or smaller frames",
         ) from None
+
+
+def _refuse_long(archive: Path, size: tuple[int, int], *, resize_px: int) -> None:
+    width, height = resized_size(*size, resize_px)
+    if width * height > MOST_PIXELS:
+        raise InputError(
+            archive,
+            "has frames that would be huge when they are resized",
+            found=f"{size[0]} x {size[1]} px, resized {width} x {height} px",
+            expected=f"at most {MOST_PIXELS} px",
+            remedy="leave it out, or pack.crop: squash, or a smaller pack.resize_px",
+        )
 
 
 def _cut(

@@ -46,9 +46,9 @@ _EARLY_S = Fraction(1, 2000)
 # What may come out of each byte, and of any file. A still picture in 4K, coded for hours, has a
 # tenth of that; a file that is made for it has a thousand times as much.
 _MOST_PIXELS_A_BYTE = 20_000
-_MOST_PIXELS = 2_000_000_000
-# No frame is shorter than 15 bytes for long, not even one that says that nothing has changed.
-_LEAST_PIXELS = 300_000
+_MOST_PIXELS = 1_000_000_000
+# No frame is shorter than 25 bytes for long, not even one that says that nothing has changed.
+_LEAST_PIXELS = 500_000
 
 
 class Frame(NamedTuple):

@@ -22,6 +22,8 @@ from kinetrack.learning.training import Precision
 WEIGHTS_NAME = "weights.safetensors"
 CARD_NAME = "model.json"
 TRAINED_NAME = "trained_on.txt"
+# Seven thousand frames of 224 px.
+_MOST_CLIP_BYTES = 2**30
 _REMEDY = "dvc repro -f train, or dvc pull"
 
 
@@ -91,6 +93,7 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
         InputError: a file is missing or damaged, or weights and card do not belong together.
     """
     card = read_card(folder)
+    _refuse_huge(card, folder / CARD_NAME)
     try:
         with torch.device("meta"):  # a card that lies about its size costs no memory
             model = build_model(
@@ -108,6 +111,19 @@ def load_model(folder: Path) -> tuple[nn.Module, ModelCard]:
             folder / WEIGHTS_NAME, "does not fit model.json", found=problem, remedy=_REMEDY
         ) from None
     return to_channels_last(model).eval(), card
+
+
+def _refuse_huge(card: ModelCard, path: Path) -> None:
+    """Many networks take clips of any size, and a card is a text: what it asks for is made."""
+    num_bytes = 3 * card.clip.num_frames * card.clip.size_px**2
+    if num_bytes > _MOST_CLIP_BYTES:
+        raise InputError(
+            path,
+            "asks for absurdly large clips",
+            found=f"{card.clip.num_frames} frames of {card.clip.size_px} px, {num_bytes} bytes",
+            expected=f"at most {_MOST_CLIP_BYTES} bytes",
+            remedy=_REMEDY,
+        )
 
 
 def to_channels_last(model: nn.Module) -> nn.Module:

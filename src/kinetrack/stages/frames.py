@@ -24,8 +24,9 @@ from kinetrack.data.incremental import (
     describe_work,
     update_folder,
 )
-from kinetrack.data.index import INDEX_NAME, FramesRow, write_index
+from kinetrack.data.index import INDEX_NAME, MOST_FRAMES, FramesRow, write_index
 from kinetrack.errors import InputError
+from kinetrack.files import discard
 from kinetrack.parallel import map_clips
 from kinetrack.params import Section, load_section
 from kinetrack.stages.door import run
@@ -164,6 +165,9 @@ def _extract_clip(source: tuple[Clip, str], archive: Path, *, params: FramesPara
         )
         if report.video_sha256 != video_sha256:
             raise VideoError("changed while it was read")
+        if report.num_frames > MOST_FRAMES:
+            discard(archive)
+            raise VideoError(f"has more than {MOST_FRAMES:,} frames: cut it into parts")
     except VideoError as error:
         return _to_record(ExtractionReport(), "broken", str(error))
     return _to_record(report, "flagged" if report.notes else "ok", "; ".join(report.notes))

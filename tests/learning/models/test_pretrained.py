@@ -98,7 +98,10 @@ def without(key: str) -> Callable[[State], State]:
         (lambda state: {"model": state}, "holds no weights, expected a state dict"),
         (lambda state: list(state.values()), "holds no weights, expected a state dict"),
         (lambda state: state | {"block1.1.bias": 3}, "holds no weights, expected a state dict"),
-        (lambda state: state | {"x": torch.zeros(1, device="meta")}, "holds no weights, found asks"),
+        (
+            lambda state: state | {"x": torch.zeros(1, device="meta")},
+            "holds no weights, found asks",
+        ),
     ],
 )
 def test_file_that_does_not_fit_is_refused_and_changes_nothing(
