@@ -1,6 +1,7 @@
 import contextlib
 import math
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
@@ -17,6 +18,7 @@ from mlflow.store.entities import PagedList
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.artifacts import SCHEME
+from kinetrack.tracking.fetching import fetch_model
 from kinetrack.tracking.importing import import_store
 from kinetrack.tracking.importing_runs import AT_TAG, FROM_TAG, LACKS_TAG, Import
 from kinetrack.tracking.store import experiment_id, open_store
@@ -399,6 +401,50 @@ def test_link_out_of_the_files_of_a_run_is_not_followed(
     assert not any(path.name in ("link", "key") for path in (project / "mlruns").rglob("*"))
 
 
+class Attack:
+    """Makes a folder where the pickle that holds it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self._path),)
+
+
+def test_model_that_would_run_code_is_copied_and_not_run(
+    project: Path, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pickle, a module to import, a script and a YAML tag, each of which would leave a mark."""
+    monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION")
+    mark = tmp_path / "executed"
+    script = f"import os; os.mkdir({str(mark)!r})"
+    files = {
+        "python_model.pkl": pickle.dumps(Attack(mark)),
+        "data/model.pth": pickle.dumps(Attack(mark)),
+        "code/evil.py": script.encode(),
+        "__init__.py": script.encode(),
+        "requirements.txt": b"--extra-index-url http://127.0.0.1:1/\nevil\n",
+        "MLmodel": f"flavors: {{python_function: {{loader_module: evil, code: code}}}}\n"
+        f"x: !!python/object/apply:os.mkdir [{mark}]\n".encode(),
+    }
+    (weights,) = source.glob("mlruns/1/models/*/artifacts/weights")
+    for name, content in files.items():
+        path = weights.parent / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    bring_in(source)
+    client = open_store()
+    (output,) = find_run(client, "child").outputs.model_outputs
+    for address in (f"run:{find_run(client, 'child').info.run_id}", "models:/net@best"):
+        with pytest.raises(InputError) as told:
+            fetch_model(address, tmp_path / "fetched")
+        assert "\n" not in str(told.value)
+    assert not (tmp_path / "fetched").exists()
+    (copied,) = (project / "mlruns").rglob(f"*{output.model_id}/artifacts/python_model.pkl")
+    assert copied.read_bytes() == files["python_model.pkl"]
+    assert not mark.exists()
+
+
 def test_links_within_the_files_of_a_run_are_copied(project: Path, source: Path) -> None:
     folder = next(source.glob("mlruns/1/*/artifacts/notes"))
     (folder / "link").symlink_to("a b.txt")
@@ -505,6 +551,19 @@ def test_file_store_is_a_source(project: Path, file_store: Path, above: bool) ->
     assert read_file(client, run_id, "note.txt") == "hello"
     assert (work.added, work.left_out) == ({}, [])
     assert files_below(file_store) == before
+
+
+@pytest.mark.slow
+def test_run_of_a_file_store_that_would_run_code_is_left_out(
+    project: Path, file_store: Path, tmp_path: Path
+) -> None:
+    (meta,) = file_store.glob("*/????????????????????????????????/meta.yaml")
+    evil = meta.parent.parent / ("0" * 32)
+    shutil.copytree(meta.parent, evil)
+    tag = f"!!python/object/apply:os.mkdir [{tmp_path / 'executed'}]"
+    (evil / "meta.yaml").write_text(f"{meta.read_text()}evil: {tag}\n")
+    assert bring_in(file_store).added["runs"] == 1
+    assert not (tmp_path / "executed").exists()
 
 
 @pytest.mark.slow
