@@ -237,8 +237,8 @@ def many_labels(path: Path) -> None:
 
 
 def huge_clips(path: Path) -> None:
-    """Clips of a million frames."""
-    _change_card(path, num_frames=10**6)
+    """Clips of a hundred million frames."""
+    _change_card(path, num_frames=10**8)
 
 
 def many_huge_labels(path: Path) -> None:

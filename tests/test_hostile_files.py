@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, write_index
+from kinetrack.data.sampling import ClipGeometry
 from kinetrack.files import file_md5
 from kinetrack.learning.checkpoint import CARD_NAME, TRAINED_NAME, WEIGHTS_NAME, save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
@@ -48,11 +49,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
     ):
         done = project.stage(stage, *places)
         assert done.returncode == 0, done.stderr
-    geometry = json.loads((data / "splits/split.json").read_text())
-    assert geometry["test"]
+    clip = ClipGeometry(**project.read_params()["pack"])
+    card = model_card(labels=LABELS).model_copy(update={"clip": clip})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        save_model(data / "model", Small3dCnn(num_classes=2), model_card(labels=LABELS))
+        save_model(data / "model", Small3dCnn(num_classes=2), card)
     return project
 
 
@@ -122,7 +123,7 @@ def test_frame_archive(made: Project, data: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", hostile.TENSORS)
 def test_packed_clip(made: Project, data: Path, name: str) -> None:
-    [path] = (data / "tensors/test/Jump").iterdir()
+    path = min((data / "tensors/test/Jump").iterdir())
     hostile.TENSORS[name](path)
     adopt_tensor(path)
     places = data / "tensors", data / "model", data / "new"
@@ -141,7 +142,7 @@ def adopt_tensor(path: Path) -> None:
 
 @pytest.mark.parametrize("writer", ["torch", "old torch", "pickle"])
 def test_packed_clip_with_code(made: Project, data: Path, writer: str) -> None:
-    [path] = (data / "tensors/test/Jump").iterdir()
+    path = min((data / "tensors/test/Jump").iterdir())
     mark = made.folder / "executed"
     hostile.code(mark, writer=writer)(path)
     adopt_tensor(path)

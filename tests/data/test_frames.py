@@ -413,14 +413,18 @@ def test_packed_frame_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "mode", "found"),
-    [((8001, 5000), "RGB", "8001 x 5000 px, RGB"), ((8, 8), "CMYK", "8 x 8 px, CMYK")],
+    ("size", "mode", "is_progressive", "found"),
+    [
+        ((8001, 5000), "RGB", False, "8001 x 5000 px, RGB"),
+        ((8, 8), "CMYK", False, "8 x 8 px, CMYK"),
+        ((8, 8), "RGB", True, "8 x 8 px, RGB, progressive"),
+    ],
 )
 def test_picture_that_no_stage_writes_is_refused(
-    tmp_path: Path, size: tuple[int, int], mode: str, found: str
+    tmp_path: Path, size: tuple[int, int], mode: str, is_progressive: bool, found: str
 ) -> None:
     buffer = io.BytesIO()
-    Image.new(mode, (8, 8)).save(buffer, "JPEG", progressive=True)
+    Image.new(mode, (8, 8)).save(buffer, "JPEG", progressive=is_progressive)
     jpeg = forge_size(buffer.getvalue(), size)
     with pytest.raises(InputError, match=rf"found frame_0001\.jpg of {found}"):
         list(read_frames(write_archive(tmp_path / "a.zip", jpeg), [0]))
@@ -428,7 +432,7 @@ def test_picture_that_no_stage_writes_is_refused(
 
 def forge_size(jpeg: bytes, size: tuple[int, int]) -> bytes:
     """Change what the header says of width and height."""
-    at = jpeg.index(b"\xff\xc2") + 5
+    at = jpeg.index(b"\xff\xc2" if b"\xff\xc2" in jpeg else b"\xff\xc0") + 5
     return jpeg[:at] + struct.pack(">2H", size[1], size[0]) + jpeg[at + 4 :]
 
 

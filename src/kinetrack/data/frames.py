@@ -330,7 +330,9 @@ def open_picture(zipped: zipfile.ZipFile, index: int) -> Iterator[JpegImageFile]
     name = frame_name(index + 1)
     # Without `Image.open`, which warns of large pictures instead of refusing them.
     with zipped.open(name) as file, JpegImageFile(file) as image:
-        if image.width * image.height > MOST_PIXELS or image.mode != "RGB":
+        # A progressive one is held whole, in six bytes a pixel, beside its pixels.
+        is_progressive = "progressive" in image.info
+        if image.width * image.height > MOST_PIXELS or image.mode != "RGB" or is_progressive:
             found = f"{image.width} x {image.height} px, {image.mode}"
-            raise zipfile.BadZipFile(f"{name} of {found}")
+            raise zipfile.BadZipFile(f"{name} of {found}{', progressive' * is_progressive}")
         yield image
