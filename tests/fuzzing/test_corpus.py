@@ -11,8 +11,8 @@ from tests.fuzzing.targets import TARGETS, Target
 
 MOST_KEPT_BYTES = 1_000_000
 # So many runs take a few seconds on a slow core, most of them for imports.
-RUNS = {"params": 1000, "model": 300, "containers": 500, "tensors": 500}
-OTHER_RUNS = 2000
+RUNS = {"params": 200, "model": 100, "checkpoint": 300, "tensors": 200, "pipeline": 500}
+OTHER_RUNS = 1000
 
 
 @pytest.mark.parametrize("name", TARGETS)
