@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import cache
 from importlib import import_module
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import psutil
@@ -138,8 +139,8 @@ def _run_tests(
         target=_be_pytest, args=(tests, source, scratch)
     )
     child.start()
-    child.join(timeout_s)
-    is_late = child.is_alive()
+    # Not `join`, after which its number may be another's.
+    is_late = not wait([child.sentinel], timeout_s)
     assert child.pid
     with suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)  # with the processes that a test has started
