@@ -29,7 +29,7 @@ ODD = [
     "n" * 240 + "_g11_c01",
     "%s%n{0}{__class__}_g12_c01",
     "CON.aux_g13_c01",
-    ".._g14_c01",
+    "a.._g14_c01",  # one that begins with a dot is hidden: no clip
     "a\tb\u2028c\x7f_g15_c01",
 ]
 LABELS = ("-Jump \x1b[2J", "Walk\n<b>")
@@ -103,7 +103,7 @@ ENTRIES: dict[str, Callable[[Path], object]] = {
     "dangling": lambda path: path.symlink_to("nowhere"),
     "out": lambda path: path.symlink_to("/etc/hostname"),
     "no UTF-8": lambda path: (path.parent / os.fsdecode(b"\xff_g02_c01.avi")).touch(),
-    "backslash": lambda path: (path.parent / "..\\x_g02_c01.avi").touch(),
+    "backslash": lambda path: (path.parent / "a\\x_g02_c01.avi").touch(),
     "case": lambda path: (path.parent / "V_g01_c01.avi").touch(),
     "Unicode form": lambda path: [
         (path.parent / f"{name}_g02_c01.avi").touch() for name in ("caf\u00e9", "cafe\u0301")
