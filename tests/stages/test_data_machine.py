@@ -11,8 +11,8 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
 import pytest
@@ -43,12 +43,11 @@ from kinetrack.data.index import (
 from kinetrack.data.tensors import load_clip
 from kinetrack.errors import InputError
 from kinetrack.files import file_md5
-from kinetrack.parallel import WORKERS_VARIABLE
 from kinetrack.splitting.splits import clip_id, read_split
-from kinetrack.versioning.recipes import Recipe
 
 from factories import write_video
 from project import Project, environment, make_project
+from quick_stages import quick_stages
 from trainings import family, wait_for_end
 
 PARAMS = yaml.safe_load((Path(__file__).parents[2] / "presets/sample.yaml").read_text())
@@ -270,27 +269,11 @@ def die_before_change(number: int) -> None:
         setattr(os, name, dying(getattr(os, name)))
 
 
-@contextmanager
-def quick() -> Iterator[None]:
-    """Decode in this process, ask no DVC, flush nothing: here processes end, not machines."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(WORKERS_VARIABLE, "1")
-        patch.delenv("DVC_ROOT", raising=False)
-        patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(Recipe, "find_cached", lambda *_: None)
-        patch.setattr(
-            kinetrack.data.frames,
-            "decode_isolated",
-            lambda function, *args, stall_s: function(*args),
-        )
-        yield
-
-
 def run_stages(pool: list[Path], root: Path, *, examples: int, steps: int) -> None:
     numbers = iter(range(10**6))
     checks = [HealthCheck.too_slow, HealthCheck.filter_too_much]
     here = Path.cwd()
-    with quick():
+    with quick_stages():
         try:
             run_state_machine_as_test(
                 lambda: StagesMachine(pool, root / str(next(numbers))),

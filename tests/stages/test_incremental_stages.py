@@ -25,7 +25,6 @@ import kinetrack.stages.tensors
 from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, read_index
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import file_md5
-from kinetrack.parallel import WORKERS_VARIABLE
 from kinetrack.splitting.splits import clip_id, write_split
 from kinetrack.stages.earlier import read_earlier
 from kinetrack.stages.frames import FramesParams, extract_all
@@ -33,6 +32,7 @@ from kinetrack.stages.tensors import pack_all
 from kinetrack.versioning.recipes import Recipe
 
 from factories import FRAMES_PARAMS, GEOMETRY, write_video
+from quick_stages import quick_stages
 
 PARAMS = FRAMES_PARAMS.model_copy(update={"group_pattern": None})
 SKIP = PARAMS.model_copy(update={"on_broken": "skip"})
@@ -42,17 +42,7 @@ CONTENTS, BROKEN = range(5), 5
 
 @pytest.fixture(scope="module", autouse=True)
 def quick() -> Iterator[None]:
-    """Decode in this process, ask no DVC, flush nothing: here processes end, not machines."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(WORKERS_VARIABLE, "1")
-        patch.delenv("DVC_ROOT", raising=False)
-        patch.setattr(os, "fsync", lambda _: None)
-        patch.setattr(Recipe, "find_cached", lambda *_: None)
-        patch.setattr(
-            kinetrack.data.frames,
-            "decode_isolated",
-            lambda function, *args, stall_s: function(*args),
-        )
+    with quick_stages():
         yield
 
 
