@@ -92,7 +92,7 @@ def test_the_sample_needs_no_files(root):
         ({"pack": {"num_frames": 9}}, r"avi: is shorter than the window, found 8 frames"),
         ({"model": {"name": "lecture_3dcnn"}}, "at least 32 frames of 32 px"),
         ({"model": {"name": "vgg"}}, r"model\.name: Input should be 'small_3dcnn', "),
-        ({"model": {"weights": "w.pth"}}, r"model\.weights_sha256 is null"),
+        ({"model": {"weights": "w.pth"}}, r"w\.pth: does not exist -> put the weights there"),
         ({"model": {"weights": "w.pth", "weights_sha256": "0"}}, r"w\.pth: does not exist"),
         ({"model": {"weights": "BEST"}}, "names no weights of small_3dcnn, found BEST"),
         ({"train": {"init_from": "absent"}}, r"absent/model\.json: cannot be read"),

@@ -15,6 +15,7 @@ from kinetrack.splitting.strategies import (
     GroupedClip,
     Sides,
     is_by_ucf101_rule,
+    limit_training,
     split_by_fold,
     split_by_ratio,
     split_first_groups,
@@ -405,3 +406,46 @@ def test_clips_that_validate_are_taken_from_the_training_groups() -> None:
     assert groups_on(after, "test") == groups_on(before, "test")
     assert len(groups_on(after, "val")) == 3
     assert not groups_on(after, "val") & groups_on(after, "train")
+
+
+def groups_by_class(sides: Sides) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for clip, side in sides.items():
+        if side == "train":
+            found[clip.label].add(clip.group)
+    return found
+
+
+@given(clips=collections, data=st.data(), most=st.integers(1, 13), seed=seeds)
+def test_fewer_groups_train_and_nothing_else_changes(
+    clips: list[GroupedClip], data: st.DataObject, most: int, seed: int
+) -> None:
+    sides = data.draw(draw_split(clips))
+    limited = limit_training(sides, max_groups=most, seed=seed)
+    assert limited.items() <= sides.items()
+    for side in ("val", "test"):
+        assert [at for at in limited.values() if at == side] == [
+            at for at in sides.values() if at == side
+        ]
+    all_groups, left = groups_by_class(sides), groups_by_class(limited)
+    assert {label: len(groups) for label, groups in left.items()} == {
+        label: min(most, len(groups)) for label, groups in all_groups.items()
+    }
+    whole = [clip for clip in sides if clip.group in left[clip.label] and sides[clip] == "train"]
+    assert [clip for clip, side in limited.items() if side == "train"] == whole
+    more = groups_by_class(limit_training(sides, max_groups=most + 1, seed=seed))
+    assert all(groups <= more[label] for label, groups in left.items())
+
+
+def test_another_seed_trains_other_groups_and_another_class_its_own() -> None:
+    clips = [clip for label in "AB" for clip in clips_of(label, 20)]
+    sides = split_first_groups(clips, train_groups=15, val_groups=0)
+    drawn = [groups_by_class(limit_training(sides, max_groups=3, seed=seed)) for seed in range(9)]
+    assert len({tuple(sorted(groups["A"])) for groups in drawn}) > 5
+    assert any(groups["A"] != groups["B"] for groups in drawn)
+
+
+def test_the_groups_that_train_are_the_same_on_every_machine() -> None:
+    sides = split_first_groups(clips_of("A", 12), train_groups=10, val_groups=0)
+    limited = limit_training(sides, max_groups=4, seed=7)
+    assert groups_on(limited, "train") == {"03", "05", "08", "09"}

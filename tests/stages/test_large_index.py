@@ -25,7 +25,7 @@ num_clips, num_classes, strategy, any_row = (*map(int, sys.argv[1:3]), *sys.argv
 any_row, index = json.loads(any_row), Path("index.csv")
 params = SplitParams(
     strategy=strategy, train_groups=700, val_groups=50, test_share=0.2, val_share=0.1, folds=5,
-    fold=1, seed=0, unit="group", leaks="drop", max_missing=0,
+    fold=1, seed=0, unit="group", leaks="drop", max_missing=0, max_train_groups=None,
 )
 
 def row_of(number):

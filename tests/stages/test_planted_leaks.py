@@ -25,6 +25,7 @@ PARAMS = SplitParams(
     unit="group",
     leaks="drop",
     max_missing=1,
+    max_train_groups=None,
 )
 TRAIN, TRAIN_TOO, VAL, TEST, TEST_TOO = (f"Jump/v_Jump_g0{group}_c01.avi" for group in range(1, 6))
 OTHER_LABEL = "Walk/v_Walk_g01_c01.avi"

@@ -27,6 +27,7 @@ PARAMS = SplitParams(
     unit="group",
     leaks="drop",
     max_missing=1,
+    max_train_groups=None,
 )
 
 
@@ -110,6 +111,30 @@ def test_every_strategy_writes_its_sides_and_its_rule(tmp_path, strategy, heeded
     written = json.loads((tmp_path / "splits/split.json").read_text())
     assert set(written["rule"]) == {"strategy", *heeded, "leaks", "max_missing"}
     assert len(written["train"] + written["val"] + written["test"]) == len(groups)
+
+
+def test_fewer_groups_train_on_request(tmp_path):
+    rows = [row_of(label, group) for label in ("Jump", "Run") for group in range(1, 11)]
+    rows.append(row_of("Jump", 1, 2, missing_frames=9))
+    whole = split(tmp_path, rows, strategy="kfold", folds=5)
+    limited = split(tmp_path, rows, strategy="kfold", folds=5, max_train_groups=2)
+    assert Counter((row.label, side) for row, side in limited.kept)["Run", "train"] == 2
+    assert [pair for pair in limited.kept if pair[1] != "train"] == [
+        pair for pair in whole.kept if pair[1] != "train"
+    ]
+    left_out = len(whole.kept + whole.dropped) - len(limited.kept + limited.dropped)
+    assert left_out > 2
+    told = f"  left out by split.max_train_groups: {left_out} clips"
+    assert told in summarise(limited, "kfold").splitlines()
+    assert "left out" not in summarise(whole, "kfold")
+    written = json.loads((tmp_path / "splits/split.json").read_text())
+    assert written["rule"]["max_train_groups"] == 2
+
+
+def test_the_rule_names_the_seed_that_fewer_groups_were_drawn_by():
+    rule = with_params(max_train_groups=2, seed=3).rule
+    assert (rule["max_train_groups"], rule["seed"]) == (2, 3)
+    assert not {"max_train_groups", "seed"} & set(PARAMS.rule)
 
 
 @pytest.mark.parametrize(
@@ -372,6 +397,7 @@ def test_a_class_that_a_side_lacks_is_named(tmp_path):
         ({"seed": True}, "seed"),
         ({"leaks": "keep"}, "leaks"),
         ({"max_missing": -1}, "max_missing"),
+        ({"max_train_groups": 0}, "max_train_groups"),
     ],
 )
 def test_a_contradiction_or_a_wrong_value_names_the_key(changes, message):
@@ -382,7 +408,7 @@ def test_a_contradiction_or_a_wrong_value_names_the_key(changes, message):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"folds": 2, "val_share": 0.0, "seed": 0, "max_missing": 0},
+        {"folds": 2, "val_share": 0.0, "seed": 0, "max_missing": 0, "max_train_groups": 1},
         {"folds": 1000, "seed": 2**63 - 1},
         {"strategy": "kfold", "fold": 4, "val_share": 0.7, "unit": "clip"},
         {"strategy": "ratio", "test_share": 0.7, "val_share": 0.25},

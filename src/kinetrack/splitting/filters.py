@@ -11,6 +11,8 @@ class FilteredSplit(NamedTuple):
 
     kept: list[tuple[FramesRow, Side]]
     dropped: list[DroppedRow]
+    num_left_out: int = 0
+    """Sound clips that nobody asked for."""
 
 
 def drop_incomplete(sides: Sequence[tuple[FramesRow, Side]], *, max_missing: int) -> FilteredSplit:

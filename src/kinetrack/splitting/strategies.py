@@ -1,5 +1,6 @@
 """Who trains, who validates, who tests: from clips to sides, before anything is decoded."""
 
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -226,3 +227,33 @@ def _take_val(sides: Sides, *, val_share: float, seed: str, unit: Unit) -> Sides
     groups = _gather(training, unit)
     shares: dict[Side, float] = {"train": 1 - share, "val": share}
     return sides | _spread(groups, share_out(_count_classes(groups), shares, seed=seed))
+
+
+def limit_training(sides: Sides, *, max_groups: int, seed: int) -> Sides:
+    """Leave out training clips, so that of each class at most `max_groups` groups train.
+
+    The groups are drawn by the seed. With a larger `max_groups` the same ones train, and others
+    beside them: a learning curve then shows what more groups give, not what other ones do.
+    """
+    groups: dict[str, set[str]] = {}
+    for clip, side in sides.items():
+        if side == "train":
+            groups.setdefault(clip.label, set()).add(clip.group)
+    chosen = {
+        label: _draw_groups(names, label=label, seed=seed)[:max_groups]
+        for label, names in groups.items()
+    }
+    return {
+        clip: side
+        for clip, side in sides.items()
+        if side != "train" or clip.group in chosen[clip.label]
+    }
+
+
+def _draw_groups(groups: Collection[str], *, label: str, seed: int) -> list[str]:
+    """The groups of a class in an order of chance, the same on every machine."""
+
+    def place(group: str) -> str:
+        return hashlib.sha256(f"{seed}/{label}/{group}".encode()).hexdigest()
+
+    return sorted(groups, key=place)

@@ -22,6 +22,7 @@ from kinetrack.splitting.strategies import (
     Sides,
     Unit,
     is_by_ucf101_rule,
+    limit_training,
     split_by_fold,
     split_by_ratio,
     split_first_groups,
@@ -71,13 +72,17 @@ class SplitParams(Section):
     fold: Annotated[int, Field(ge=1, le=1000)]
     """official, kfold: which one tests, from 1."""
     seed: Annotated[int, Field(ge=0, lt=2**63)]
-    """ratio, kfold, and official with a `val_share`: another seed gives another split."""
+    """ratio, kfold, official with a `val_share`, max_train_groups: another seed gives another
+    split."""
     unit: Unit
     """ratio, kfold: what goes to one side as a whole: "group", over all classes, or "clip"."""
     leaks: Literal["drop", "fail"]
     """What to do with equal clips, under two labels or twice: drop them by name, or end."""
     max_missing: Annotated[int, Field(ge=0, le=1_000_000)]
     """A clip that lacks more frames than this is dropped."""
+    max_train_groups: Annotated[int, Field(ge=1, le=1_000_000)] | None
+    """Of each class at most so many groups train, drawn by the seed; the clips of the others are
+    left out. Null leaves none out. For learning curves: the val and test sides stay as they are."""
 
     @model_validator(mode="after")
     def _contradicts_nothing(self) -> Self:
@@ -97,6 +102,8 @@ class SplitParams(Section):
     def rule(self) -> dict[str, Any]:
         """The keys that have an effect."""
         heeded = {"strategy", *_HEEDED[self.strategy], "leaks", "max_missing"}
+        if self.max_train_groups:
+            heeded |= {"max_train_groups", "seed"}
         return self.model_dump(include=heeded)
 
     @property
@@ -117,8 +124,8 @@ def split_clips(params: SplitParams, *, index: Path, splits: Path) -> FilteredSp
     rows.sort(key=_by_name)
     clips = [_to_grouped(row) for row in rows]
     side_of = plan_split(params, clips, place=index)
-    sides = [(row, side_of[clip]) for row, clip in zip(rows, clips, strict=True)]
-    filtered = _filter(params, sides, index)
+    sides = [(row, side_of[clip]) for row, clip in zip(rows, clips, strict=True) if clip in side_of]
+    filtered = _filter(params, sides, index)._replace(num_left_out=len(rows) - len(sides))
     with atomic_folder(splits) as folder:
         write_split(folder / SPLIT_NAME, filtered.kept, rule=params.rule)
         for side in SIDES:
@@ -133,11 +140,15 @@ def split_clips(params: SplitParams, *, index: Path, splits: Path) -> FilteredSp
 def plan_split(params: SplitParams, clips: Iterable[GroupedClip], *, place: Path | str) -> Sides:
     """Give each clip its side, before anything is decoded or dropped; `place` is for messages.
 
+    Training clips of groups beyond `max_train_groups` have none.
+
     Raises:
         InputError: the strategy does not fit the clips, or leaves a class without training clips
             or a side empty.
     """
     sides = _assign(params, list(clips))
+    if params.max_train_groups:
+        sides = limit_training(sides, max_groups=params.max_train_groups, seed=params.seed)
     refuse_untrained({clip.label for clip in sides}, sides, reasons={})
     _refuse_empty(params, sides, place)
     return sides
@@ -241,6 +252,8 @@ def summarise(filtered: FilteredSplit, strategy: Strategy) -> str:
     counts, num_classes = Counter(sides.values()), len({clip.label for clip in sides})
     held = ", ".join(f"{counts[side]} {side}" for side in SIDES)
     lines = [f"split: {held} clips of {num_classes} classes; {len(dropped)} dropped"]
+    if filtered.num_left_out:
+        lines.append(f"  left out by split.max_train_groups: {filtered.num_left_out} clips")
     if strategy == "official" and is_by_ucf101_rule(sides):
         lines.append(f"  {UCF101_RULE}")
     lines += [f"  {side} has no clip of {label}" for side, label in find_absent(sides)]

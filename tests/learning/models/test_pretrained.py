@@ -161,9 +161,10 @@ def test_checksum_is_compared_before_the_file_is_parsed(tmp_path: Path) -> None:
         load_pretrained(build(), "small_3dcnn", weights=str(path), sha256="0" * 64)
 
 
-def test_file_needs_a_checksum(tmp_path: Path) -> None:
+def test_file_needs_a_checksum_and_the_refusal_tells_it(tmp_path: Path) -> None:
     path = save(build().state_dict(), tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"model\.weights_sha256 is null"):
+    told = rf"model\.weights_sha256 is null -> .* model\.weights_sha256: {sha256_of(path)}"
+    with pytest.raises(InputError, match=told):
         load_pretrained(build(), "small_3dcnn", weights=str(path), sha256=None)
 
 

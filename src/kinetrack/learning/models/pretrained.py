@@ -49,15 +49,23 @@ def check_pretrained(name: ModelName, *, weights: str, sha256: str | None) -> No
     """Refuse what cannot be loaded, without loading or fetching it.
 
     Raises:
-        InputError: no such file, no checksum for it, or no such published weights.
+        InputError: no such file, no checksum for it (the one that it has is told), or no such
+            published weights.
     """
     if not _is_file_name(weights):
         _find_published(name, weights)
         return
+    path = Path(weights)
+    if not path.exists():
+        raise InputError(
+            weights, "does not exist", remedy="put the weights there, or change model.weights"
+        )
     if sha256 is None:
-        raise InputError(_PARAMS, "model.weights is a file, but model.weights_sha256 is null")
-    if not Path(weights).exists():
-        raise InputError(weights, "does not exist", remedy="see model.weights in params.yaml")
+        raise InputError(
+            _PARAMS,
+            "model.weights is a file, but model.weights_sha256 is null",
+            remedy=f"if that file is the right one: model.weights_sha256: {_sha256(_read(path))}",
+        )
 
 
 def _is_file_name(weights: str) -> bool:
