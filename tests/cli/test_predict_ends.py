@@ -136,7 +136,8 @@ def test_signal_leaves_nothing(
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(number)
         _, errors = process.communicate()
-        assert process.returncode in (128 + number, 0)
+        # The last is Python's own end: all is done and removed by then.
+        assert process.returncode in (128 + number, 0, -number)
         assert "Traceback" not in errors
         assert list(scratch.iterdir()) == []
         assert not list((tmp_path / "drawn").glob(".*"))

@@ -605,7 +605,9 @@ def full_at(number: int, calls: Iterator[int], function: Callable) -> Callable:
 
     def call(*args, **kwargs):
         if next(calls) >= number:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # The system names folders, not files that are open already.
+            named = [str(args[0])] if isinstance(args[0], Path) else []
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), *named)
         return function(*args, **kwargs)
 
     return call

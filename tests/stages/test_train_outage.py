@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
@@ -71,13 +71,21 @@ def track(project: Project, server: Server) -> str:
     ).stdout
 
 
-def assert_whole(server: Server, *, status: str = "FINISHED") -> None:
+def assert_whole(
+    server: Server, *, status: str = "FINISHED", may_lack: Collection[int] = ()
+) -> None:
+    """All epochs are there, and the host's figures of all but those that `may_lack` them."""
     client = MlflowClient(server.address)
     place = client.get_experiment_by_name("mine").experiment_id
     [run] = client.search_runs([place])
-    for key in ("train/loss", "val/accuracy", "system/cpu_utilization_percentage"):
-        steps = [one.step for one in client.get_metric_history(run.info.run_id, key)]
-        assert steps == EPOCHS, key
+    steps = {
+        key: [one.step for one in client.get_metric_history(run.info.run_id, key)]
+        for key in ("train/loss", "val/accuracy", "system/cpu_utilization_percentage")
+    }
+    assert steps["train/loss"] == steps["val/accuracy"] == EPOCHS
+    measured = steps["system/cpu_utilization_percentage"]
+    assert sorted({*measured, *may_lack}) == EPOCHS
+    assert measured == sorted(set(measured))
     assert run.info.status == status
     [logged] = client.search_logged_models([place])
     assert logged.status == "READY"
@@ -140,4 +148,5 @@ def test_training_killed_while_the_server_is_away_goes_on_as_one_run(
     ended = trainer.finish(MLFLOW_TRACKING_URI=server.address)
     assert ended.epochs != EPOCHS
     assert outcome(project) == clean
-    assert_whole(server)
+    # What the host did in an epoch is no result: a kill right after the epoch may cost it.
+    assert_whole(server, may_lack={3, 4})
