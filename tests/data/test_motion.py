@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from kinetrack.data.encoding import encode_clip
 from kinetrack.data.motion import (
     ACROSS,
     DOWN,
@@ -22,7 +23,6 @@ from kinetrack.data.motion import (
     draw_look,
     draw_poses,
     draw_sample_clip,
-    encode_clip,
     write_motion_clips,
 )
 
