@@ -16,7 +16,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize, ToTensor
 from benchmarks.clips import copy_in, spread
 from benchmarks.lecture_training import NUM_FRAMES
 from benchmarks.scratch import FRAMES, SPLIT, VIDEOS, Scratch
-from kinetrack.data.frames import read_frames
+from kinetrack.data.frame_archives import read_frames
 from kinetrack.data.index import INDEX_NAME, FramesRow, Side, read_index
 from kinetrack.errors import InputError
 from kinetrack.splitting.splits import write_split

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kinetrack.data.frames import frame_name
+from kinetrack.data.frame_archives import frame_name
 
 from factories import draw_frames
 

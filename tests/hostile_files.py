@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from PIL import Image
 
-from kinetrack.data.frames import frame_name
+from kinetrack.data.frame_archives import frame_name
 
 _FILL = 10**6  # bytes
 _LEAST = 4 * 2**30

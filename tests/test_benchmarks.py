@@ -34,7 +34,8 @@ from benchmarks.scratch import ROOT
 from benchmarks.training_clips import Plan
 from benchmarks.training_figures import Comparison, Training, Way, compare_speeds, tell_costs
 from kinetrack.data.clips import list_clips
-from kinetrack.data.frames import extract_frames, read_frames
+from kinetrack.data.frame_archives import read_frames
+from kinetrack.data.frames import extract_frames
 from kinetrack.data.index import FramesRow
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import uniform_indices

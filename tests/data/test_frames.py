@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from kinetrack.data.frames import ExtractionReport, _encode_jpeg, extract_frames, read_frames
-from kinetrack.data.video import VideoError, open_video
+from kinetrack.data.containers import VideoError
+from kinetrack.data.frame_archives import read_frames
+from kinetrack.data.frames import ExtractionReport, _encode_jpeg, extract_frames
+from kinetrack.data.video import open_video
 from kinetrack.errors import InputError, WriteError
 from kinetrack.isolation import end_idle_children
 

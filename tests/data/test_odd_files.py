@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kinetrack.data.containers import VideoError
 from kinetrack.data.frames import extract_frames
-from kinetrack.data.video import VideoError
 from kinetrack.isolation import StalledError, run_isolated
 
 VARIABLE = "KINETRACK_REAL_VIDEOS"

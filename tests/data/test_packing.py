@@ -15,7 +15,8 @@ from PIL import Image
 from torchvision import transforms
 
 from kinetrack.data import packing
-from kinetrack.data.frames import extract_frames, frame_name, read_frames
+from kinetrack.data.frame_archives import frame_name, read_frames
+from kinetrack.data.frames import extract_frames
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import middle_crop
 from kinetrack.data.tensors import save_tensor

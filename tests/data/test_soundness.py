@@ -4,7 +4,7 @@ import zipfile
 import pytest
 import torch
 
-from kinetrack.data.frames import frame_name
+from kinetrack.data.frame_archives import frame_name
 from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, write_index
 from kinetrack.data.soundness import check_frames, check_manifest, check_tensors
 from kinetrack.files import file_md5

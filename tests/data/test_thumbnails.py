@@ -3,7 +3,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from kinetrack.data.frames import read_frames
+from kinetrack.data.frame_archives import read_frames
 from kinetrack.data.thumbnails import list_repeats, read_thumbnails
 from kinetrack.errors import InputError
 

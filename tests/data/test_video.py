@@ -14,16 +14,10 @@ from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kinetrack.data.containers import identify
-from kinetrack.data.video import (
-    Frame,
-    VideoError,
-    VideoProbe,
-    _to_padded_rgb,
-    decode_isolated,
-    open_video,
-    probe_video,
-)
+from kinetrack.data.containers import VideoError, VideoProbe, identify
+from kinetrack.data.pictures import _to_padded_rgb
+from kinetrack.data.probing import probe_video
+from kinetrack.data.video import Frame, decode_isolated, open_video
 
 from factories import (
     draw_frames,
@@ -556,7 +550,8 @@ def test_frame_that_grows_too_large_on_the_way_is_undecodable(
 PEAK = """
 import re, sys
 from pathlib import Path
-from kinetrack.data.video import VideoError, open_video
+from kinetrack.data.containers import VideoError
+from kinetrack.data.video import (open_video)
 def peak():  # of this program alone; getrusage counts what its parent held before it started
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text()).group(1))
 shapes, before = set(), peak()

@@ -202,7 +202,7 @@ def archives() -> Target:
 
 def frames() -> Target:
     """Frame archives: a zip of pictures."""
-    from kinetrack.data.frames import read_frames
+    from kinetrack.data.frame_archives import read_frames
 
     def target(data: bytes) -> None:
         with file_of(data, "clip.zip") as path, refusals():
@@ -279,7 +279,7 @@ def containers() -> Target:
     import av
 
     from kinetrack.data.containers import VideoError
-    from kinetrack.data.video import _probe
+    from kinetrack.data.probing import probe_here
 
     av.logging.set_level(None)
 
@@ -288,7 +288,7 @@ def containers() -> Target:
         suffix = suffixes[data[0] % len(suffixes)] if data else ".avi"
         with file_of(data[1:], f"any{suffix}") as path:
             with contextlib.suppress(VideoError):
-                probe = _probe(path)
+                probe = probe_here(path)
                 assert probe.width > 0 < probe.height
             assert list(path.parent.iterdir()) == [path]
 

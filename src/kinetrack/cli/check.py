@@ -11,14 +11,15 @@ import torch
 
 from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
+from kinetrack.data.containers import VideoProbe
 from kinetrack.data.motion import MOTIONS, ClipKey, list_keys
+from kinetrack.data.probing import try_probe
 from kinetrack.data.sampling import (
     SHORT_CLIP_REMEDY,
     ClipGeometry,
     is_short,
     needed_frames,
 )
-from kinetrack.data.video import VideoProbe, try_probe
 from kinetrack.errors import InputError
 from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.device import choose_device, count_loaders

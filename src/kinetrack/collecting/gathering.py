@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from kinetrack.collecting.collections import Plan
 from kinetrack.data.clips import Clip, list_clips
+from kinetrack.data.containers import VideoProbe
 from kinetrack.data.manifest import MANIFEST_NAME, write_manifest
-from kinetrack.data.video import VideoProbe, try_probe
+from kinetrack.data.probing import try_probe
 from kinetrack.errors import InputError
 from kinetrack.files import copy_file
 from kinetrack.parallel import map_clips, with_progress

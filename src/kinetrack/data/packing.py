@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from kinetrack.data.containers import MOST_PIXELS
-from kinetrack.data.frames import read_frames
+from kinetrack.data.frame_archives import read_frames
 from kinetrack.data.sampling import Crop, centre_box, resized_size
 from kinetrack.errors import InputError, WriteError
 

@@ -9,7 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 import torch
 
 from kinetrack.data.clips import check_file
-from kinetrack.data.frames import frame_name, open_archive, open_picture
+from kinetrack.data.frame_archives import frame_name, open_archive, open_picture
 from kinetrack.data.index import INDEX_NAME, FramesRow, TensorsRow, read_index, tensor_path
 from kinetrack.data.manifest import read_manifest
 from kinetrack.data.torch_files import map_torch_file

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from kinetrack.data.frames import frame_name, open_archive, open_picture
+from kinetrack.data.frame_archives import frame_name, open_archive, open_picture
 
 
 def read_thumbnails(

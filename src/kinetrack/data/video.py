@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from kinetrack.data import containers
 from kinetrack.data.containers import VideoError, VideoProbe, open_container
+from kinetrack.data.pictures import Turn, read_turn, rotate, to_rgb
 from kinetrack.data.timing import Beat, Clock, frames_between
 from kinetrack.isolation import (
     MOST_MB,
@@ -27,16 +27,6 @@ from kinetrack.isolation import (
     report_progress,
     run_isolated,
 )
-
-__all__ = [
-    "Frame",
-    "VideoError",
-    "VideoProbe",
-    "VideoReader",
-    "decode_isolated",
-    "open_video",
-    "probe_video",
-]
 
 Result = TypeVar("Result")
 
@@ -160,16 +150,16 @@ class VideoReader:
         return "holds no frame that can be decoded"
 
     def __iter__(self) -> Iterator[Frame]:
-        turn: _Turn | None = None
+        turn: Turn | None = None
         for picture, time in self._pictures_of_segment():
-            image = _to_rgb(picture)
+            image = to_rgb(picture)
             if image is None:
                 self.undecodable_packets += 1
                 continue
             if turn is None or turn.angle != picture.rotation:
-                turn = _read_turn(picture)  # its matrix, which costs more than the whole rest
+                turn = read_turn(picture)  # its matrix, which costs more than the whole rest
             yield Frame(
-                image_hwc=image if turn.is_mirrored else _rotate(image, turn.rotation_deg),
+                image_hwc=image if turn.is_mirrored else rotate(image, turn.rotation_deg),
                 slot=self._beat.place(time),
                 is_corrupt=bool(picture.is_corrupt),
                 rotation_deg=turn.rotation_deg,
@@ -286,33 +276,6 @@ def _can_jump(path: Path, start_s: float) -> bool:
             return False
 
 
-def probe_video(path: Path, *, stall_s: float) -> VideoProbe:
-    """Open a video, decode its first frame and tell what it says of itself.
-
-    `width` and `height` are those of the frame, after a rotation. This is done in a child process.
-
-    Raises:
-        VideoError: no frame can be had of it.
-    """
-    return decode_isolated(_probe, path, stall_s=stall_s)
-
-
-def _probe(path: Path) -> VideoProbe:
-    with open_video(path) as reader:
-        for frame in reader:
-            height, width, _ = frame.image_hwc.shape
-            return reader.header._replace(width=width, height=height)
-        raise VideoError(reader.explain_nothing())
-
-
-def try_probe(path: Path, *, stall_s: float) -> VideoProbe | str:
-    """As `probe_video`, but the reason where no frame can be had."""
-    try:
-        return probe_video(path, stall_s=stall_s)
-    except VideoError as error:
-        return str(error)
-
-
 def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float) -> Result:
     """Call a function that decodes in a child process, which is ended when it hangs.
 
@@ -328,61 +291,3 @@ def decode_isolated(function: Callable[..., Result], *args: Any, stall_s: float)
         raise VideoError(f"crashed the decoder ({error})") from None
     except MemoryError:
         raise VideoError(f"takes more than {MOST_MB} MB of memory to decode") from None
-
-
-def _to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:
-    if picture.width * picture.height > containers.MOST_PIXELS:
-        return None
-    try:
-        if picture.width % 8:
-            return cast("NDArray[np.uint8]", picture.to_ndarray(format="rgb24", threads=1))
-        return _to_padded_rgb(picture)
-    except (av.FFmpegError, ValueError):
-        return None
-
-
-def _to_padded_rgb(picture: av.VideoFrame) -> NDArray[np.uint8]:
-    """The same pixels with a fourth byte behind each, as Pillow holds them: it need not copy.
-
-    For widths that are no multiple of 8, FFmpeg leaves the last columns wrong in this format.
-    """
-    plane = picture.reformat(format="rgb0", threads=1).planes[0]
-    return np.ndarray(
-        (picture.height, picture.width, 3),
-        dtype=np.uint8,
-        buffer=memoryview(plane),
-        strides=(plane.line_size, 4, 1),
-    )
-
-
-class _Turn(NamedTuple):
-    angle: int
-    rotation_deg: int
-    is_mirrored: bool
-
-
-def _read_turn(picture: av.VideoFrame) -> _Turn:
-    """How the picture asks to be turned; PyAV cuts an angle of 89.99 degrees off to 89."""
-    angle = picture.rotation
-    nearest = 90 * round(angle / 90)
-    rotation_deg = (nearest if abs(angle - nearest) <= 1 else angle) % 360
-    return _Turn(angle, rotation_deg, _is_mirrored(picture))
-
-
-def _is_mirrored(picture: av.VideoFrame) -> bool:
-    """Whether the display matrix (9 fixed-point numbers, row by row) swaps left and right."""
-    try:
-        data = cast("SideData | None", picture.side_data.get("DISPLAYMATRIX"))
-    except ValueError:  # another kind of side data that PyAV does not know
-        return False
-    if data is None:
-        return False
-    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(data), dtype=np.int32)[:5])
-    return a * d - b * c < 0
-
-
-def _rotate(image_hwc: NDArray[np.uint8], rotation_deg: int) -> NDArray[np.uint8]:
-    """Turn counterclockwise by a multiple of 90 degrees; by another angle, not at all."""
-    if rotation_deg % 90 or not rotation_deg:
-        return image_hwc
-    return np.ascontiguousarray(np.rot90(image_hwc, rotation_deg // 90))

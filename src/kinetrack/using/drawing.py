@@ -14,7 +14,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinetrack.data.frames import read_frames
+from kinetrack.data.frame_archives import read_frames
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file
 from kinetrack.using.answers import Step

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from kinetrack.data.containers import VideoError
 from kinetrack.data.decoding import Decoding
-from kinetrack.data.frames import frame_name, open_archive
+from kinetrack.data.frame_archives import frame_name, open_archive
 from kinetrack.data.sampling import ClipGeometry, needed_frames
 from kinetrack.errors import InputError, WriteError
 from kinetrack.using.frame_times import FrameTimes, read_times
