@@ -10,15 +10,8 @@ from pathlib import Path
 import pytest
 
 from kinetrack import files
-from kinetrack.data.incremental import (
-    FolderUpdate,
-    Known,
-    Obtained,
-    Record,
-    Wanted,
-    describe_work,
-    update_folder,
-)
+from kinetrack.data.incremental import FolderUpdate, Known, Wanted, describe_work, update_folder
+from kinetrack.data.staging import Obtained, Record
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import file_md5, write_text
 from kinetrack.parallel import WORKERS_VARIABLE

@@ -10,44 +10,39 @@ moments, and the index is written last. A run that is killed at any moment loses
 were being made, no others.
 """
 
-import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from kinetrack.data.staging import (
+    Found,
+    How,
+    Job,
+    Make,
+    Obtained,
+    Record,
+    find_made,
+    make_staged,
+    read_record,
+    record_path,
+    restore_cached,
+    staged_path,
+)
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import (
     copy_file,
     discard,
-    file_md5,
     make_folder,
     remove,
     rename,
     write_alone,
-    write_json,
     write_text,
 )
 from kinetrack.parallel import map_clips
-
-How = Literal["made", "moved", "restored", "kept"]
-
-
-class Record(NamedTuple):
-    """What making a file gave: the MD5 of its bytes ("": no file), and what else was found.
-
-    `facts` is plain data, as JSON has it.
-    """
-
-    md5: str
-    facts: Mapping[str, Any]
-
-
-# Writes the file of a source to a path. InputError: not this one; WriteError: not any one.
-Make = Callable[[Any, Path], Record]
 
 
 class Wanted(NamedTuple):
@@ -68,35 +63,6 @@ class Known(NamedTuple):
         """Learn of one file of an earlier run."""
         self.records[key] = record
         self.paths.setdefault(record.md5, []).append(path)
-
-
-class Obtained(NamedTuple):
-    """How a wanted file was come by: "made", "moved" from another name, "restored" from a cache,
-    or "kept"; or the `problem`.
-    """
-
-    how: How
-    record: Record
-    problem: InputError | None = None
-
-
-class _Job(NamedTuple):
-    """One key: where its file is wanted, and where it may be."""
-
-    key: str
-    source: Any
-    targets: tuple[str, ...]
-    record: Record | None
-    others: tuple[str, ...]
-    cached: Path | None
-
-
-class _Found(NamedTuple):
-    """One key, done: which targets are right already, and a file to take for the others."""
-
-    obtained: Obtained
-    right: tuple[str, ...] = ()
-    spare: Path | None = None
 
 
 def describe_work(obtained: Iterable[How], *, made: str) -> str:
@@ -136,8 +102,8 @@ class FolderUpdate:
         self.staging = folder.with_name(f".{folder.name}.partial")
         self._known = known
         self._find_cached = find_cached
-        self._found: dict[str, _Found] = {}
-        self._jobs: list[_Job] = []
+        self._found: dict[str, Found] = {}
+        self._jobs: list[Job] = []
 
     def obtain(self, wanted: Sequence[Wanted], make: Make, *, description: str) -> list[Obtained]:
         """Have every file, in its place or in the staging folder; make what is nowhere.
@@ -150,25 +116,27 @@ class FolderUpdate:
         """
         self._jobs = self._plan(wanted)
         recorded = [job for job in self._jobs if job.record]
-        self._found = self._map(_look, recorded, "comparing what is there")
+        self._found = self._map(find_made, recorded, "comparing what is there")
         cached = [self._look_up(job) for job in recorded if job.key not in self._found]
-        self._found |= self._map(_restore, [job for job in cached if job.cached], "from the cache")
+        self._found |= self._map(
+            restore_cached, [job for job in cached if job.cached], "from the cache"
+        )
         lacking = [job for job in self._jobs if job.key not in self._found]
         # Sent to the workers only now: to load what makes a file may take longer than to look.
-        work = partial(_make, make=make, staging=self.staging)
+        work = partial(make_staged, make=make, staging=self.staging)
         made = map_clips(work, lacking, description=description)
         self._found |= {job.key: found for job, found in zip(lacking, made, strict=True)}
         return list(self._tell(wanted))
 
     def _map(
-        self, look: Callable[..., _Found | None], jobs: Sequence[_Job], description: str
-    ) -> dict[str, _Found]:
+        self, look: Callable[..., Found | None], jobs: Sequence[Job], description: str
+    ) -> dict[str, Found]:
         """What one way to look finds, by key."""
         work = partial(look, folder=self._folder, staging=self.staging)
         found = map_clips(work, jobs, description=description)
         return {job.key: one for job, one in zip(jobs, found, strict=True) if one}
 
-    def _look_up(self, job: _Job) -> _Job:
+    def _look_up(self, job: Job) -> Job:
         return job._replace(cached=self._find_cached(job.record.md5) if job.record else None)
 
     def _tell(self, wanted: Iterable[Wanted]) -> Iterator[Obtained]:
@@ -183,21 +151,21 @@ class FolderUpdate:
                 made.add(item.key)
                 yield found.obtained
 
-    def _plan(self, wanted: Iterable[Wanted]) -> list[_Job]:
+    def _plan(self, wanted: Iterable[Wanted]) -> list[Job]:
         by_key: dict[str, list[Wanted]] = {}
         for item in wanted:
             by_key.setdefault(item.key, []).append(item)
         return [self._plan_key(items) for items in by_key.values()]
 
-    def _plan_key(self, items: Sequence[Wanted]) -> _Job:
+    def _plan_key(self, items: Sequence[Wanted]) -> Job:
         key, source = items[0].key, items[0].source
         targets = tuple(item.path for item in items)
-        left = _record_path(_staged_path(self.staging, key))
-        record = self._known.records.get(key) or _read_record(left)
+        left = record_path(staged_path(self.staging, key))
+        record = self._known.records.get(key) or read_record(left)
         if record is None:
-            return _Job(key, source, targets, None, (), None)
+            return Job(key, source, targets, None, (), None)
         others = tuple(set(self._known.paths.get(record.md5, ())) - set(targets))
-        return _Job(key, source, targets, record, others, None)
+        return Job(key, source, targets, record, others, None)
 
     def finish(self, tables: Mapping[str, Callable[[Path], None]]) -> None:
         """Give every file its place, remove all others, and write the tables, the index last.
@@ -260,7 +228,7 @@ class FolderUpdate:
                 remedy="mount or link the folder above it instead, or see to the permissions",
             ) from None
 
-    def _right(self, job: _Job) -> tuple[str, ...]:
+    def _right(self, job: Job) -> tuple[str, ...]:
         return self._found[job.key].right
 
     def _gather(self) -> tuple[dict[str, Path], dict[Path, Path]]:
@@ -276,7 +244,7 @@ class FolderUpdate:
             lacking = [path for path in job.targets if path not in self._right(job)]
             if spare is None or not lacking:
                 continue
-            own = _staged_path(self.staging, job.key)
+            own = staged_path(self.staging, job.key)
             ready[lacking[0]] = own
             for number, path in enumerate(lacking[1:], start=1):
                 ready[path] = own.with_name(f"{own.name}.{number}")
@@ -287,83 +255,6 @@ class FolderUpdate:
                 make_folder(own.parent)
                 moves[spare] = own
         return ready, moves
-
-
-def _staged_path(staging: Path, key: str) -> Path:
-    """Under its key: whoever else writes it, as a worker that outlives its run, writes the same."""
-    return staging / key[:2] / key
-
-
-def _record_path(staged: Path) -> Path:
-    return staged.with_name(f"{staged.name}.json")
-
-
-def _make(job: _Job, *, make: Make, staging: Path) -> _Found:
-    """Make the file of a key in the staging folder; in a worker process."""
-    staged = _staged_path(staging, job.key)
-    try:
-        record = make(job.source, staged)
-    except WriteError:
-        raise
-    except InputError as problem:
-        return _Found(Obtained("made", Record("", {}), problem))
-    if not record.md5:
-        return _Found(Obtained("made", record))
-    write_json(_record_path(staged), record._asdict())
-    return _Found(Obtained("made", record), spare=staged)
-
-
-def _look(job: _Job, *, folder: Path, staging: Path) -> _Found | None:
-    """Find the bytes of a job's record in the folder or staged; in a worker process."""
-    record, staged = job.record, _staged_path(staging, job.key)
-    assert record is not None
-    right = _find_right(job, record, folder)
-    if len(right) == len(job.targets):
-        return _Found(Obtained("kept", record), right)
-    if _has_bytes(staged, record, root=staging):
-        return _Found(Obtained("kept", record), right, staged)
-    for path in (*right, *job.others):
-        if _has_bytes(folder / path, record, root=folder):
-            return _Found(Obtained("moved", record), right, folder / path)
-    return None
-
-
-def _restore(job: _Job, *, folder: Path, staging: Path) -> _Found | None:
-    """Copy the bytes of a job's record from the cache, if they are right there."""
-    record, cached = job.record, job.cached
-    assert record is not None
-    assert cached is not None
-    if not _has_bytes(cached, record, root=cached.parent):
-        return None
-    staged = _staged_path(staging, job.key)
-    try:
-        copy_file(cached, staged)
-    except WriteError:
-        raise
-    except OSError:  # gone meanwhile, or not to be read: it is made instead
-        return None
-    return _Found(Obtained("restored", record), _find_right(job, record, folder), staged)
-
-
-def _find_right(job: _Job, record: Record, folder: Path) -> tuple[str, ...]:
-    return tuple(path for path in job.targets if _has_bytes(folder / path, record, root=folder))
-
-
-def _has_bytes(path: Path, record: Record, *, root: Path) -> bool:
-    """Whether a file is what the record says; one behind a linked folder is not in its place."""
-    try:
-        in_place = path.parent.resolve() == root.resolve() / path.parent.relative_to(root)
-        return in_place and path.is_file() and file_md5(path) == record.md5
-    except OSError:
-        return False
-
-
-def _read_record(path: Path) -> Record | None:
-    """What a run that was killed has left; None when that is not to be used."""
-    try:
-        return Record(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def _is_blocked(folder: Path) -> bool:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from kinetrack.data.incremental import Known, Record
+from kinetrack.data.incremental import Known
 from kinetrack.data.index import INDEX_NAME, read_index
 from kinetrack.data.index import Row as IndexRow
+from kinetrack.data.staging import Record
 from kinetrack.errors import InputError
 from kinetrack.files import remove_partials_of
 from kinetrack.versioning.recipes import Recipe

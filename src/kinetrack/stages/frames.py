@@ -17,14 +17,9 @@ from kinetrack.data.frames import (
     extract_frames,
     hash_video,
 )
-from kinetrack.data.incremental import (
-    How,
-    Record,
-    Wanted,
-    describe_work,
-    update_folder,
-)
+from kinetrack.data.incremental import Wanted, describe_work, update_folder
 from kinetrack.data.index import INDEX_NAME, MOST_FRAMES, FramesRow, write_index
+from kinetrack.data.staging import How, Record
 from kinetrack.errors import InputError
 from kinetrack.files import discard
 from kinetrack.parallel import map_clips

@@ -8,14 +8,7 @@ from typing import NamedTuple
 import typer
 
 from kinetrack.data.fingerprint import fingerprint_split
-from kinetrack.data.incremental import (
-    How,
-    Obtained,
-    Record,
-    Wanted,
-    describe_work,
-    update_folder,
-)
+from kinetrack.data.incremental import Wanted, describe_work, update_folder
 from kinetrack.data.index import (
     INDEX_NAME,
     SIDES,
@@ -35,6 +28,7 @@ from kinetrack.data.sampling import (
     packed_indices,
     packed_px,
 )
+from kinetrack.data.staging import How, Obtained, Record
 from kinetrack.errors import InputError
 from kinetrack.files import make_folder
 from kinetrack.params import load_section
