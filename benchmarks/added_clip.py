@@ -17,7 +17,7 @@ from benchmarks.measure import Cost
 from benchmarks.scratch import VIDEOS, Scratch
 from kinetrack.data.index import Side
 from kinetrack.data.manifest import MANIFEST_NAME
-from kinetrack.files import write_csv
+from kinetrack.tables import write_csv
 
 TEST_EVERY = 5  # so many clips, one tests
 

@@ -1,17 +1,17 @@
-"""A disk that fails at one moment and from then on, in place of that of `kinetrack.files`."""
+"""A disk that fails at one moment and from then on, in place of that of `kinetrack.disk`."""
 
 import errno
 import os
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from kinetrack import files
+from kinetrack import disk
 
 Trouble = Literal["full", "dead"]
 _ERRORS = {"full": errno.ENOSPC, "dead": errno.EIO}
 
 
-class FailingDisk(files.Operations):
+class FailingDisk(disk.Operations):
     """Lets so many operations pass; all later ones fail.
 
     A full disk still removes files. The write that fails first has written a half. `marker` is
@@ -88,8 +88,8 @@ class FailingRun(NamedTuple):
             f"import sys; sys.path.append({str(Path(__file__).parent)!r})\n"
             "from pathlib import Path\n"
             "from failing_disk import FailingDisk\n"
-            "from kinetrack import files\n"
-            f"files.operations = FailingDisk({self.passing}, {self.trouble!r},"
+            "from kinetrack import disk\n"
+            f"disk.operations = FailingDisk({self.passing}, {self.trouble!r},"
             f" Path({str(self.marker)!r}))\n"
             "from kinetrack.data import frames\n"
             # What decodes writes the archive: here, where the disk fails, and in no child process.

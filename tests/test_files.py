@@ -10,10 +10,8 @@ from itertools import count
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kinetrack import files
+from kinetrack import disk, files
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import (
     append_line,
@@ -23,11 +21,9 @@ from kinetrack.files import (
     file_md5,
     is_being_written,
     open_unfinished,
-    read_csv,
     remove_partials,
     remove_partials_of,
     write_alone,
-    write_csv,
     write_json,
     write_text,
 )
@@ -282,54 +278,9 @@ def test_json_refuses_what_it_has_no_word_for(tmp_path: Path, value: float) -> N
     assert names_below(tmp_path) == []
 
 
-# A lone \r is not among them: see the test below.
-cells = st.text(st.characters(exclude_characters="\r", exclude_categories=["Cs"]))
-
-
-@given(rows=st.lists(st.fixed_dictionaries({"a": cells, "b ,": cells})))
-def test_csv_comes_back_as_it_was(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[dict[str, str]]
-) -> None:
-    path = tmp_path_factory.mktemp("csv") / "a.csv"
-    write_csv(path, ["a", "b ,"], rows)
-    assert read_csv(path) == rows
-
-
-def test_csv_with_a_carriage_return_comes_back_as_it_was(tmp_path: Path) -> None:
-    rows = [{"clip": "v_Walk\r_g01_c01", "label": "Walk"}]
-    write_csv(tmp_path / "a.csv", ["clip", "label"], rows)
-    assert read_csv(tmp_path / "a.csv") == rows
-
-
-def test_csv_has_quotes_only_where_they_are_needed(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["a", "b"], [{"a": "ß", "b": 1.5}, {"a": 'x,"\n', "b": None}])
-    assert (tmp_path / "a.csv").read_bytes() == 'a,b\nß,1.5\n"x,""\n",\n'.encode()
-    write_csv(tmp_path / "a.csv", ["a", "b"], [{"a": "ß", "b": 1.5}, {"a": "\r", "b": 2}])
-    assert (tmp_path / "a.csv").read_bytes() == '"a","b"\n"ß","1.5"\n"\r","2"\n'.encode()
-
-
-def test_csv_that_cannot_be_encoded_leaves_the_old_one(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", ["a"], [{"a": "old"}])
-    with pytest.raises(UnicodeEncodeError):
-        write_csv(tmp_path / "a.csv", ["a"], [{"a": "new" * 10_000}, {"a": "\udc80"}])
-    assert read_csv(tmp_path / "a.csv") == [{"a": "old"}]
-    assert names_below(tmp_path) == ["a.csv"]
-
-
-def test_cells_beyond_the_last_column_are_kept_under_a_name_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("a\n1,2,3\n")
-    assert read_csv(tmp_path / "a.csv") == [{"a": "1", "(beyond the last)": ["2", "3"]}]
-
-
 def test_md5_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 100_000)
     assert file_md5(tmp_path / "a") == hashlib.md5(b"x" * 100_000).hexdigest()
-
-
-def test_csv_refuses_a_column_that_is_not_listed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'b'"):
-        write_csv(tmp_path / "a.csv", ["a"], [{"a": 1, "b": 2}])
-    assert names_below(tmp_path) == []
 
 
 def test_folder_that_cannot_take_its_name_leaves_the_old_one(
@@ -339,13 +290,13 @@ def test_folder_that_cannot_take_its_name_leaves_the_old_one(
     path.mkdir()
     write_text(path / "old.txt", "old")
 
-    class Refusing(files.Operations):
+    class Refusing(disk.Operations):
         def rename(self, source: Path, target: Path) -> None:
             if source.name.endswith(".partial"):
                 raise OSError(errno.EACCES, "no")
             super().rename(source, target)
 
-    monkeypatch.setattr(files, "operations", Refusing())
+    monkeypatch.setattr(disk, "operations", Refusing())
     with (
         pytest.raises(WriteError, match="data: cannot be written, found no"),
         atomic_folder(path) as folder,
@@ -466,7 +417,7 @@ def test_disk_that_fails_at_any_operation(
         (place / ("a/one" if write is write_a_folder else "a")).write_text("old\n")
         old, marker = contents(place), tmp_path / f"failed {passing}"
         with monkeypatch.context() as failing:
-            failing.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+            failing.setattr(disk, "operations", FailingDisk(passing, trouble, marker))
             with suppress(WriteError):
                 write(place)
         half = contents(place)
@@ -517,7 +468,7 @@ def test_only_what_dead_writers_of_one_file_have_left_is_removed(tmp_path: Path)
 
 def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a").touch()
-    monkeypatch.setattr(files, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
+    monkeypatch.setattr(disk, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
     with pytest.raises(WriteError, match=r"a: cannot be removed, found Input/output error"):
         files.remove(tmp_path / "a")
     files.discard(tmp_path / "a")
@@ -540,7 +491,7 @@ def test_disk_that_answers_nothing_is_told_too(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(shutil, "disk_usage", refuse)
-    monkeypatch.setattr(files, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
+    monkeypatch.setattr(disk, "operations", FailingDisk(0, "dead", tmp_path / "marker"))
     with pytest.raises(WriteError, match=r"a: .*found Input/output error; unknown room there"):
         write_text(tmp_path / "a", "new")
 

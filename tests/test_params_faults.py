@@ -21,11 +21,12 @@ import kinetrack
 from kinetrack.cli.check import AllParams, read_params
 from kinetrack.cli.main import app, main
 from kinetrack.errors import InputError
-from kinetrack.files import write_csv, write_json
+from kinetrack.files import write_json
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models import build_model
 from kinetrack.params import SECTIONS
 from kinetrack.stages import door
+from kinetrack.tables import write_csv
 
 from factories import model_card, write_data_set
 from project import ROOT, TINY, Project, make_project

@@ -1,12 +1,10 @@
 """Writing files so that a reader sees the old content or the new one, never half of it.
 
-Everything that stages, checkpoints, reports and indexes change on a disk goes through `operations`.
+What is changed on a disk is changed by `kinetrack.disk`.
 """
 
-import csv
 import fcntl
 import hashlib
-import io
 import json
 import os
 import platform
@@ -14,89 +12,25 @@ import re
 import shutil
 import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import psutil
 
+from kinetrack import disk
+from kinetrack.disk import open_file, refused, telling_write_errors, to_disk
 from kinetrack.errors import InputError, WriteError
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    pass
 
 _PARTIAL = ".partial"
 _COPIED_AT_ONCE = 2**30
 # So long a folder is waited for: a writer whose parent was killed needs a moment to end.
 _PATIENCE_S = 5.0
-
-
-class Operations:
-    """What changes a disk, one method each; tests put one in their place that fails."""
-
-    def open(self, path: str, flags: int) -> int:
-        """Open a file to write it; its number."""
-        return os.open(path, flags, 0o666)
-
-    def write(self, number: int, content: "ReadableBuffer") -> int:
-        """Write to an open file; so many bytes were written."""
-        return os.write(number, content)
-
-    def copy_range(self, source: int, target: int, count: int) -> int:
-        """Copy from an open file to another; so many bytes were copied."""
-        return os.copy_file_range(source, target, count)
-
-    def sync(self, number: int) -> None:
-        """Have what was written to an open file on the disk."""
-        os.fsync(number)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Give a file or folder another name, in place of the file that has it."""
-        os.replace(source, target)  # noqa: PTH105  # here only
-
-    def remove(self, path: Path) -> None:
-        """Remove a file."""
-        os.unlink(path)  # noqa: PTH108
-
-    def remove_tree(self, path: Path) -> None:
-        """Remove a folder with all that it holds."""
-        shutil.rmtree(path)
-
-    def make_folders(self, path: Path) -> None:
-        """Make a folder and those above it where they are missing."""
-        path.mkdir(parents=True, exist_ok=True)
-
-
-operations = Operations()
-
-
-class _File(io.FileIO):
-    """An open file whose errors of writing name it: others come from what is read meanwhile."""
-
-    def write(self, content: "ReadableBuffer") -> int:
-        with _naming(self):
-            return operations.write(self.fileno(), content)
-
-
-def _open(path: Path, mode: str) -> IO[bytes]:
-    return io.BufferedRandom(_File(str(path), mode, opener=operations.open))
-
-
-@contextmanager
-def _naming(file: IO[bytes] | io.FileIO) -> Iterator[None]:
-    """Give an error the name of the file, as `open` does and `write` does not."""
-    try:
-        yield
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(file.name)) from None
-
-
-def _to_disk(file: IO[bytes]) -> None:
-    file.flush()
-    with _naming(file):
-        operations.sync(file.fileno())
 
 
 @contextmanager
@@ -110,13 +44,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
         WriteError: no room, no permission, or the disk refuses it.
     """
     temporary = path.with_name(f"{_hidden_name(path)}{os.getpid()}{_PARTIAL}")
-    with _telling_write_errors(path, temporary):
-        operations.make_folders(path.parent)
+    with telling_write_errors(path, temporary):
+        disk.operations.make_folders(path.parent)
         try:
-            with _open(temporary, "w+b") as file:
+            with open_file(temporary, "w+b") as file:
                 yield file
-                _to_disk(file)
-            operations.rename(temporary, path)
+                to_disk(file)
+            disk.operations.rename(temporary, path)
         except BaseException:
             discard(temporary)
             raise
@@ -134,36 +68,7 @@ def _hidden_name(path: Path) -> str:
 
 def open_unfinished(path: Path) -> IO[bytes]:
     """Open an empty file that `atomic_file` has yielded by its name, as in a child process."""
-    return _open(path, "r+b")
-
-
-@contextmanager
-def _telling_write_errors(path: Path, temporary: Path) -> Iterator[None]:
-    """Name the file that was to be written, where an error is one of writing."""
-    try:
-        yield
-    except OSError as error:
-        ours = {str(temporary), *map(str, temporary.parents)}
-        if str(error.filename) not in ours:
-            raise
-        raise _refused(path, error) from None
-
-
-def _refused(path: Path, error: OSError, *, problem: str = "cannot be written") -> WriteError:
-    return WriteError(
-        path,
-        problem,
-        found=f"{error.strerror}; {_describe_room(path)}",
-        remedy="make room, or see to the permissions, then run it again",
-    )
-
-
-def _describe_room(path: Path) -> str:
-    try:
-        existing = next(parent for parent in path.absolute().parents if parent.exists())
-        return f"{shutil.disk_usage(existing).free} bytes free there"
-    except OSError:  # of a disk that does not even answer that
-        return "unknown room there"
+    return open_file(path, "r+b")
 
 
 @contextmanager
@@ -214,8 +119,8 @@ def write_alone(path: Path) -> Iterator[None]:
         InputError: another process holds it, for longer than some seconds.
     """
     lock = path.with_name(f".{path.name}.lock")
-    with _telling_write_errors(path, lock):
-        operations.make_folders(lock.parent)
+    with telling_write_errors(path, lock):
+        disk.operations.make_folders(lock.parent)
         file = _lock(lock)
     if file is None:
         raise InputError(
@@ -234,7 +139,7 @@ def _lock(path: Path) -> IO[bytes] | None:
     """Open and lock a file; None when somebody else holds it all the time."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
-        file = _open(path, "w+b")
+        file = open_file(path, "w+b")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # The last holder may have removed it between our opening and our locking.
@@ -272,9 +177,9 @@ def rename(source: Path, target: Path) -> None:
         WriteError: no permission, another file system, or the disk refuses it.
     """
     try:
-        operations.rename(source, target)
+        disk.operations.rename(source, target)
     except OSError as error:
-        raise _refused(target, error) from None
+        raise refused(target, error) from None
 
 
 def remove(path: Path) -> None:
@@ -285,13 +190,13 @@ def remove(path: Path) -> None:
     """
     try:
         if path.is_dir() and not path.is_symlink():
-            operations.remove_tree(path)
+            disk.operations.remove_tree(path)
         else:
-            operations.remove(path)
+            disk.operations.remove(path)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise _refused(path, error, problem="cannot be removed") from None
+        raise refused(path, error, problem="cannot be removed") from None
 
 
 def discard(path: Path) -> None:
@@ -318,15 +223,15 @@ def make_folder(path: Path) -> None:
     Raises:
         WriteError: no room, or no permission.
     """
-    with _telling_write_errors(path, path):
-        operations.make_folders(path)
+    with telling_write_errors(path, path):
+        disk.operations.make_folders(path)
 
 
 def copy_file(source: Path, target: Path) -> None:
     """Copy a file; where the file system can (Btrfs, XFS), the copy shares the blocks."""
     with source.open("rb") as reader, atomic_file(target) as writer:
         try:
-            while operations.copy_range(reader.fileno(), writer.fileno(), _COPIED_AT_ONCE):
+            while disk.operations.copy_range(reader.fileno(), writer.fileno(), _COPIED_AT_ONCE):
                 pass
         except OSError:  # another device, or a file system that does not know it
             reader.seek(0)
@@ -355,46 +260,14 @@ def append_line(path: Path, line: str) -> None:
         WriteError: no room, or no permission.
     """
     make_folder(path.parent)
-    with _telling_write_errors(path, path), _open(path, "a+b") as file:
+    with telling_write_errors(path, path), open_file(path, "a+b") as file:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 1, 0))
         is_torn = file.read() not in (b"", b"\n")
         file.write(b"\n" * is_torn + line.encode() + b"\n")
-        _to_disk(file)
+        to_disk(file)
 
 
 def write_json(path: Path, value: object) -> None:
     """Write indented JSON; NaN and infinity are refused, since JSON has no word for them."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write a table with a header; every row has exactly these columns.
-
-    Raises:
-        ValueError: a row has a column that is not listed.
-    """
-    # Python 3.11 leaves a carriage return without quotes, and a reader then ends the row at it.
-    has_return = any("\r" in str(value) for row in rows for value in row.values())
-    with atomic_file(path) as file:
-        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-        writer = csv.DictWriter(
-            text,
-            columns,
-            lineterminator="\n",
-            quoting=csv.QUOTE_ALL if has_return else csv.QUOTE_MINIMAL,
-        )
-        writer.writeheader()
-        writer.writerows(rows)
-        text.detach()  # it writes what it holds, and leaves the file open
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    """Read a table with a header into one mapping a row."""
-    return list(iterate_csv(path))
-
-
-def iterate_csv(path: Path) -> Iterator[dict[str, str]]:
-    """Read a table with a header row by row, each into a mapping."""
-    with path.open(newline="", encoding="utf-8-sig") as file:  # as spreadsheets write it
-        yield from csv.DictReader(file, restkey="(beyond the last)")

@@ -12,7 +12,7 @@ from kinetrack.cli.data import find_clip, page_name, print_data, show_clip
 from kinetrack.cli.main import app
 from kinetrack.data.index import INDEX_NAME, DroppedRow, FramesRow, write_index
 from kinetrack.errors import InputError
-from kinetrack.files import read_csv
+from kinetrack.tables import read_csv
 
 from factories import frames_row
 from frame_archives import write_archive

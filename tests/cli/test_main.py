@@ -5,9 +5,10 @@ import pytest
 
 from kinetrack.cli.summary import print_summary
 from kinetrack.errors import InputError
-from kinetrack.files import write_csv, write_json
+from kinetrack.files import write_json
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models import build_model
+from kinetrack.tables import write_csv
 
 from factories import model_card
 from project import make_project

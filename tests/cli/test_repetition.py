@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from kinetrack.cli.repetition import Figure, differing_facts, judge, print_figures, read_figures
-from kinetrack.files import write_csv, write_json
+from kinetrack.files import write_json
+from kinetrack.tables import write_csv
 from kinetrack.tracking.records import RunRecord
 
 HERE = {

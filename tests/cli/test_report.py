@@ -12,8 +12,9 @@ from kinetrack.cli.report import print_report
 from kinetrack.cli.reported import read_lock
 from kinetrack.data.index import DroppedRow, write_index
 from kinetrack.errors import InputError
-from kinetrack.files import file_md5, write_csv, write_json
+from kinetrack.files import file_md5, write_json
 from kinetrack.learning.checkpoint import read_card, save_model
+from kinetrack.tables import write_csv
 from kinetrack.tracking.store import experiment_id, open_store, prepare_database, quiet
 from kinetrack.using.report import Report
 from kinetrack.versioning.lock import folder_md5

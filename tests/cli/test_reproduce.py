@@ -11,7 +11,8 @@ import yaml
 from kinetrack.cli import reproduce as module
 from kinetrack.cli.reproduce import reproduce
 from kinetrack.errors import InputError
-from kinetrack.files import write_csv, write_json
+from kinetrack.files import write_json
+from kinetrack.tables import write_csv
 from kinetrack.tracking.records import RunRecord
 from kinetrack.tracking.store import quiet
 from kinetrack.versioning.cache import object_path

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from kinetrack.cli import scores
 from kinetrack.cli.scores import Score, are_same_clips, from_tags, read_score, to_tags
 from kinetrack.errors import InputError
-from kinetrack.files import file_md5, write_csv
+from kinetrack.files import file_md5
+from kinetrack.tables import write_csv
 from kinetrack.tracking.records import RunRecord
 from kinetrack.using.intervals import group_interval
 from kinetrack.versioning.cache import object_path

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetrack import files
+from kinetrack import disk, files
 from kinetrack.data.incremental import FolderUpdate, Known, Wanted, describe_work, update_folder
 from kinetrack.data.staging import Obtained, Record
 from kinetrack.errors import InputError, WriteError
@@ -334,7 +334,7 @@ def test_disk_that_fails_at_any_operation(
         store.bring(FIRST)
         marker = tmp_path / f"failed {passing}"
         with monkeypatch.context() as failing, suppress(WriteError):
-            failing.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+            failing.setattr(disk, "operations", FailingDisk(passing, trouble, marker))
             store.bring(SECOND)
         if (store.folder / "index.csv").exists():
             here = store.content()

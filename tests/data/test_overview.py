@@ -14,7 +14,7 @@ from kinetrack.data.overview import (
     summarise_clips,
     write_overview,
 )
-from kinetrack.files import read_csv
+from kinetrack.tables import read_csv
 
 from factories import frames_row
 

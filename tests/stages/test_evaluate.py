@@ -6,10 +6,10 @@ import torch
 
 from kinetrack.data.tensors import load_clip, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import read_csv
 from kinetrack.learning.checkpoint import load_model, save_model
 from kinetrack.learning.models import build_model
 from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
+from kinetrack.tables import read_csv
 
 from factories import GEOMETRY, model_card, write_packed
 

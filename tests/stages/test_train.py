@@ -12,7 +12,6 @@ from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import TensorsRow, read_index
 from kinetrack.data.tensors import read_sides, save_tensor
 from kinetrack.errors import InputError
-from kinetrack.files import read_csv
 from kinetrack.learning.batches import PackedClips
 from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.learning.processes import alone
@@ -26,6 +25,7 @@ from kinetrack.stages.train import (
     describe_epoch,
     train_model,
 )
+from kinetrack.tables import read_csv
 
 from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
 

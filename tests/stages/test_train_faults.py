@@ -15,9 +15,9 @@ import psutil
 import pytest
 import torch
 
-from kinetrack.files import read_csv
 from kinetrack.learning.checkpoint import load_model, save_model
 from kinetrack.learning.resume import _read
+from kinetrack.tables import read_csv
 
 from project import Project, environment
 from trainings import (

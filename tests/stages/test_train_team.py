@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-from kinetrack.files import read_csv
 from kinetrack.learning.resume import _read
+from kinetrack.tables import read_csv
 
 from project import Project, environment
 from trainings import (

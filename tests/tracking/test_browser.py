@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from kinetrack.files import write_csv
+from kinetrack.tables import write_csv
 from kinetrack.tracking import ui
 from kinetrack.tracking.evaluations import Result, add_evaluation
 from kinetrack.tracking.runs import training_run

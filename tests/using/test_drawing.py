@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from kinetrack import files
+from kinetrack import disk
 from kinetrack.errors import InputError, WriteError
 from kinetrack.using import drawing
 from kinetrack.using.answers import Prediction, Step
@@ -161,7 +161,7 @@ def test_disk_that_fails_at_any_moment_is_told(
     path = tmp_path / "drawn" / f"a.{form}"
     for passing in range(1000):
         marker = tmp_path / "failed"
-        monkeypatch.setattr(files, "operations", FailingDisk(passing, trouble, marker))
+        monkeypatch.setattr(disk, "operations", FailingDisk(passing, trouble, marker))
         try:
             draw_video(path, footage, told("Jump"), form=form)
             break

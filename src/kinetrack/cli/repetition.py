@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from kinetrack.files import read_csv
+from kinetrack.tables import read_csv
 from kinetrack.tracking.records import RunRecord
 
 # Between machines of different kinds: one sum in another order changes all later digits.

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from kinetrack.errors import InputError
-from kinetrack.files import file_md5, read_csv
+from kinetrack.files import file_md5
+from kinetrack.tables import read_csv
 from kinetrack.versioning.lock import folder_md5, locked_stage
 
 MODEL = "data/model"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from kinetrack.errors import InputError
-from kinetrack.files import read_csv
+from kinetrack.tables import read_csv
 from kinetrack.tracking.records import RunRecord, read_artifact, refuse_run
 from kinetrack.using.intervals import group_interval
 from kinetrack.versioning.cache import cache_folder, folder_listing, object_path

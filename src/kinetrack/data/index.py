@@ -18,7 +18,7 @@ from pydantic import (
 
 from kinetrack.data.names import Name, check_name
 from kinetrack.errors import InputError
-from kinetrack.files import iterate_csv, write_csv
+from kinetrack.tables import iterate_csv, write_csv
 
 INDEX_NAME = "index.csv"
 Side = Literal["train", "val", "test"]

@@ -9,7 +9,7 @@ from statistics import median
 from typing import NamedTuple, TypeVar
 
 from kinetrack.data.index import DroppedRow, FramesRow
-from kinetrack.files import write_csv
+from kinetrack.tables import write_csv
 
 _MOST_BINS = 20
 # In seconds; steps that people count in.

@@ -14,13 +14,14 @@ from kinetrack.data.index import TensorsRow
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_folder, read_csv, write_csv, write_json
+from kinetrack.files import atomic_folder, write_json
 from kinetrack.learning.batches import View
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
 from kinetrack.learning.memory import reuse_heap
 from kinetrack.params import PARAMS_FILE, Section, load_section
 from kinetrack.stages.door import run
+from kinetrack.tables import read_csv, write_csv
 from kinetrack.using.calibration import reliability_curve
 from kinetrack.using.evaluation import (
     class_scores,

@@ -18,7 +18,7 @@ from kinetrack.data.index import SIDES, Side
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_folder, remove_partials, write_csv, write_json
+from kinetrack.files import atomic_folder, remove_partials, write_json
 from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.batches import ClipBatches, PackedClips
 from kinetrack.learning.checkpoint import ModelCard, save_model, to_channels_last
@@ -55,6 +55,7 @@ from kinetrack.stages.door import run
 from kinetrack.stages.train_resume import open_resume
 from kinetrack.stages.train_run import log_outcome, open_run
 from kinetrack.stages.train_start import start_weights
+from kinetrack.tables import write_csv
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 Text = Annotated[str, Field(min_length=1)]

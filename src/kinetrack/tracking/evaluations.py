@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from kinetrack.files import read_csv
+from kinetrack.tables import read_csv
 from kinetrack.tracking import outage
 from kinetrack.tracking.figures import draw_confusion, draw_strips
 from kinetrack.tracking.paging import all_runs
