@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kinetrack.data.sampling import packed_px
 from kinetrack.data.tensors import load_clip, read_sides
-from kinetrack.learning.batches import View, cut_view
+from kinetrack.learning.packed_clips import View, cut_view
 from kinetrack.using.inference import Recogniser, load_recogniser
 from kinetrack.using.saliency import class_saliency
 

@@ -13,7 +13,7 @@ from kinetrack.data.frames import extract_frames
 from kinetrack.data.motion import MOTIONS, OPPOSITES, PLANTED_DEFECTS, write_motion_clips
 from kinetrack.data.packing import pack_clip
 from kinetrack.data.sampling import ClipGeometry, packed_indices
-from kinetrack.learning.batches import ClipBatches, ClipKey, Example, PackedClips
+from kinetrack.learning.batches import ClipBatches
 from kinetrack.learning.checkpoint import to_channels_last
 from kinetrack.learning.device import make_repeatable
 from kinetrack.learning.fitting import Progress, fit
@@ -21,6 +21,7 @@ from kinetrack.learning.inputs import to_input
 from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models import build_model
 from kinetrack.learning.optimising import make_optimiser, make_scheduler
+from kinetrack.learning.packed_clips import ClipKey, Example, PackedClips
 from kinetrack.learning.processes import alone
 from kinetrack.learning.training import Recipe
 

@@ -12,16 +12,8 @@ from kinetrack.data.index import tensor_path
 from kinetrack.data.tensors import PackedSide, load_clip, read_sides
 from kinetrack.errors import InputError
 from kinetrack.learning.augment import AugmentParams
-from kinetrack.learning.batches import (
-    Batch,
-    ClipBatches,
-    ClipKey,
-    Example,
-    Mixture,
-    PackedClips,
-    View,
-    collate,
-)
+from kinetrack.learning.batches import Batch, ClipBatches, collate
+from kinetrack.learning.packed_clips import ClipKey, Example, Mixture, PackedClips, View
 from kinetrack.learning.processes import Team, alone
 
 from factories import GEOMETRY, NO_AUGMENTATION, write_packed

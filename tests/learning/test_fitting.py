@@ -6,12 +6,13 @@ import torch
 from torch import nn
 
 from kinetrack.data.tensors import read_sides
-from kinetrack.learning.batches import ClipBatches, PackedClips
+from kinetrack.learning.batches import ClipBatches
 from kinetrack.learning.device import make_repeatable
 from kinetrack.learning.fitting import Epoch, Progress, best_epoch, fit, is_out_of_patience
 from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.learning.optimising import make_optimiser, make_scheduler
+from kinetrack.learning.packed_clips import PackedClips
 from kinetrack.learning.processes import alone
 from kinetrack.learning.training import Recipe, Score, predict_logits
 

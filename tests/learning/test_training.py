@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import Batch, Example, Mixture, collate
+from kinetrack.learning.batches import Batch, collate
 from kinetrack.learning.memory import MicroBatch
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.learning.optimising import make_scheduler
+from kinetrack.learning.packed_clips import Example, Mixture
 from kinetrack.learning.processes import alone
 from kinetrack.learning.training import (
     NotFiniteError,

@@ -12,8 +12,8 @@ from kinetrack.data.fingerprint import fingerprint_split
 from kinetrack.data.index import TensorsRow, read_index
 from kinetrack.data.tensors import read_sides, save_tensor
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import PackedClips
 from kinetrack.learning.checkpoint import load_model, read_trained_on
+from kinetrack.learning.packed_clips import PackedClips
 from kinetrack.learning.processes import alone
 from kinetrack.stages.train import (
     Clips,

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from kinetrack.data.index import INDEX_NAME, FramesRow, read_index
 from kinetrack.data.tensors import load_clip, read_sides
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import ClipKey, Example, PackedClips
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
+from kinetrack.learning.packed_clips import ClipKey, Example, PackedClips
 from kinetrack.splitting.splits import write_split
 from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
 from kinetrack.stages.frames import FramesParams, extract_all

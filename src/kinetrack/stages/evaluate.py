@@ -15,10 +15,10 @@ from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, write_json
-from kinetrack.learning.batches import View
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
 from kinetrack.learning.memory import reuse_heap
+from kinetrack.learning.packed_clips import View
 from kinetrack.params import PARAMS_FILE, Section, load_section
 from kinetrack.stages.door import run
 from kinetrack.tables import read_csv, write_csv

@@ -20,7 +20,7 @@ from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder, remove_partials, write_json
 from kinetrack.learning.augment import AugmentParams
-from kinetrack.learning.batches import ClipBatches, PackedClips
+from kinetrack.learning.batches import ClipBatches
 from kinetrack.learning.checkpoint import ModelCard, save_model, to_channels_last
 from kinetrack.learning.device import (
     choose_device,
@@ -35,6 +35,7 @@ from kinetrack.learning.models import ModelName, build_model
 from kinetrack.learning.models.cost import count_gflop, count_parameters
 from kinetrack.learning.models.pretrained import freeze_backbone
 from kinetrack.learning.optimising import OptimiserName, Schedule, make_optimiser, make_scheduler
+from kinetrack.learning.packed_clips import PackedClips
 from kinetrack.learning.precision import spare_short_convolutions
 from kinetrack.learning.processes import (
     Team,

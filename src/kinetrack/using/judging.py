@@ -6,9 +6,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kinetrack.data.tensors import PackedSide
-from kinetrack.learning.batches import ClipBatches, PackedClips, View
+from kinetrack.learning.batches import ClipBatches
 from kinetrack.learning.checkpoint import ModelCard
 from kinetrack.learning.memory import MicroBatch
+from kinetrack.learning.packed_clips import PackedClips, View
 from kinetrack.learning.processes import alone
 from kinetrack.learning.training import Recipe, predict_logits
 

@@ -19,7 +19,7 @@ from kinetrack.data.sampling import (
     view_starts,
 )
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import View, cut_view
+from kinetrack.learning.packed_clips import View, cut_view
 from kinetrack.using.scratch import scratch_folder
 
 STALL_S = 60.0

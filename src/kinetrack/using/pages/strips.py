@@ -11,7 +11,7 @@ from PIL import Image
 from kinetrack.data.sampling import ClipGeometry, packed_px
 from kinetrack.data.tensors import PackedSide, load_clip
 from kinetrack.errors import InputError
-from kinetrack.learning.batches import View, cut_view
+from kinetrack.learning.packed_clips import View, cut_view
 from kinetrack.using.pages.document import to_address
 from kinetrack.using.saliency import frame_shares
 
