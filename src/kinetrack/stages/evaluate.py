@@ -1,37 +1,25 @@
 """Stage `evaluate`: judge the model on the test clips, and add the result to its MLflow runs."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
-import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field
 
-from kinetrack.data.index import TensorsRow
 from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import PackedSide, read_sides
 from kinetrack.errors import InputError
-from kinetrack.files import atomic_folder, write_json
 from kinetrack.learning.checkpoint import ModelCard, load_model, read_trained_on
 from kinetrack.learning.device import choose_device, make_repeatable
 from kinetrack.learning.memory import reuse_heap
 from kinetrack.learning.packed_clips import View
 from kinetrack.params import PARAMS_FILE, Section, load_section
 from kinetrack.stages.door import run
-from kinetrack.tables import read_csv, write_csv
-from kinetrack.using.calibration import reliability_curve
-from kinetrack.using.evaluation import (
-    class_scores,
-    confusion_counts,
-    group_metrics,
-    overall_metrics,
-    true_class_ranks,
-)
+from kinetrack.stages.evaluate_reports import Answers, write_reports
+from kinetrack.tables import read_csv
 from kinetrack.using.examples import find_errors
-from kinetrack.using.judging import judge, list_views, softmax
+from kinetrack.using.judging import judge, list_views
 from kinetrack.versioning.lock import data_md5
 
 if TYPE_CHECKING:
@@ -92,7 +80,10 @@ def evaluate_model(
     reuse_heap()
     make_repeatable(seed=0, threads=card.threads)
     answers = _answer(params, model.to(device), card, side, device=device)
-    return _report(params, card, rows=side.rows, answers=answers, reports=reports)
+    metrics = write_reports(
+        reports, labels=card.labels, rows=side.rows, answers=answers, top_k=params.top_k
+    )
+    return Evaluation(card, metrics)
 
 
 def check_views(params: EvaluateParams, clip: ClipGeometry) -> None:
@@ -118,13 +109,6 @@ def check_views(params: EvaluateParams, clip: ClipGeometry) -> None:
         )
 
 
-class _Answers(NamedTuple):
-    """What a model says to each view of the clips, and to shuffled frames; logits (N, K) each."""
-
-    views: list[NDArray[np.float64]]
-    shuffled: NDArray[np.float64] | None
-
-
 def _answer(
     params: EvaluateParams,
     model: torch.nn.Module,
@@ -132,12 +116,12 @@ def _answer(
     side: PackedSide,
     *,
     device: torch.device,
-) -> _Answers:
+) -> Answers:
     views = list_views(windows=params.windows, crops=params.crops)
     logits = [judge(model, card, side, view, device=device) for view in views]
     if not params.shuffle_control:
-        return _Answers(logits, None)
-    return _Answers(logits, judge(model, card, side, View(is_shuffled=True), device=device))
+        return Answers(logits, None)
+    return Answers(logits, judge(model, card, side, View(is_shuffled=True), device=device))
 
 
 def _check_side(side: PackedSide, card: ModelCard, tensors: Path) -> None:
@@ -163,115 +147,6 @@ def _refuse_trained(side: PackedSide, trained_on: frozenset[str], model_folder: 
             expected="the test clips of the split that it was trained with",
             remedy="dvc repro train, or split as for this model",
         )
-
-
-def _report(
-    params: EvaluateParams,
-    card: ModelCard,
-    *,
-    rows: Sequence[TensorsRow],
-    answers: _Answers,
-    reports: Path,
-) -> Evaluation:
-    labels = card.labels
-    targets = np.array([labels.index(row.label) for row in rows])
-    probabilities = softmax(np.mean(answers.views, axis=0))
-    predicted = probabilities.argmax(axis=1)
-    exact = _measure(params, targets, answers, groups=[row.group for row in rows])
-    metrics = {name: round(value, 6) for name, value in exact.items()}
-    scores = class_scores(targets, predicted, labels=labels)
-    counts = confusion_counts(targets, predicted, num_classes=len(labels))
-    curve = reliability_curve(targets, probabilities)
-    with atomic_folder(reports) as folder:
-        write_json(folder / "metrics.json", metrics)
-        _write_rounded(folder / "per_class.csv", [score._asdict() for score in scores])
-        _write_rounded(folder / "reliability.csv", [one._asdict() for one in curve])
-        _write_confusion(folder / "confusion.csv", counts, labels)
-        table = _list_predictions(rows, targets, probabilities, labels)
-        if answers.shuffled is not None:
-            for row, place in zip(table, answers.shuffled.argmax(axis=1), strict=True):
-                row["shuffled_predicted"] = labels[place]
-        write_csv(folder / "predictions.csv", list(table[0]), table)
-    return Evaluation(card, metrics)
-
-
-def _measure(
-    params: EvaluateParams, targets: NDArray[np.int64], answers: _Answers, *, groups: list[str]
-) -> dict[str, float]:
-    """Figures of the averaged views, then of single ones and of the control."""
-    probabilities = softmax(np.mean(answers.views, axis=0))
-    views = [float((logits.argmax(axis=1) == targets).mean()) for logits in answers.views]
-    metrics = {
-        **overall_metrics(targets, probabilities, top_k=params.top_k),
-        **group_metrics(probabilities.argmax(axis=1) == targets, groups),
-        "num_views": len(views),
-        "view_accuracy": sum(views) / len(views),
-    }
-    if answers.shuffled is not None:
-        metrics["shuffled_accuracy"] = float((answers.shuffled.argmax(axis=1) == targets).mean())
-    return metrics
-
-
-def _write_rounded(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    rounded = [
-        {
-            name: round(value, 6) if isinstance(value, float) else value
-            for name, value in row.items()
-        }
-        for row in rows
-    ]
-    write_csv(path, list(rounded[0]), rounded)
-
-
-def _write_confusion(path: Path, counts: NDArray[np.int64], labels: list[str]) -> None:
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    rows = [
-        {
-            "actual": actual,
-            "predicted": predicted,
-            "num_clips": int(counts[i, j]),
-            "share": round(float(shares[i, j]), 6),
-        }
-        for i, actual in enumerate(labels)
-        for j, predicted in enumerate(labels)
-    ]
-    write_csv(path, list(rows[0]), rows)
-
-
-def _list_predictions(
-    rows: Sequence[TensorsRow],
-    targets: NDArray[np.int64],
-    probabilities: NDArray[np.float64],
-    labels: list[str],
-) -> list[dict[str, Any]]:
-    ranks = true_class_ranks(targets, probabilities).tolist()
-    return [
-        _prediction(row, values, labels, rank=rank)
-        for row, values, rank in zip(rows, probabilities, ranks, strict=True)
-    ]
-
-
-def _prediction(
-    row: TensorsRow, probabilities: NDArray[np.float64], labels: list[str], *, rank: int
-) -> dict[str, Any]:
-    """One line of the predictions table; `rank` is 1 where the class was the most probable."""
-    target = labels.index(row.label)
-    predicted = int(probabilities.argmax())
-    return {
-        "clip": row.clip,
-        "group": row.group,
-        "video": row.video,
-        "actual": row.label,
-        "predicted": labels[predicted],
-        "correct": predicted == target,
-        "probability": round(float(probabilities[predicted]), 6),
-        "actual_probability": round(float(probabilities[target]), 6),
-        "rank": rank,
-        **{
-            f"p_{label}": round(float(value), 6)
-            for label, value in zip(labels, probabilities, strict=True)
-        },
-    }
 
 
 def describe_result(
