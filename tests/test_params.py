@@ -10,7 +10,7 @@ from ruamel.yaml import YAML  # what DVC reads and writes with
 
 from kinetrack.errors import InputError
 from kinetrack.params import SECTIONS, Section, load_params, load_section
-from kinetrack.stages.train import TrainParams
+from kinetrack.stages.train_params import TrainParams
 
 ROOT = Path(__file__).parent.parent
 

@@ -15,16 +15,10 @@ from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.learning.packed_clips import PackedClips
 from kinetrack.learning.processes import alone
-from kinetrack.stages.train import (
-    Clips,
-    ModelParams,
-    Paths,
-    Settings,
-    TrainParams,
-    _balance,
-    describe_epoch,
-    train_model,
-)
+from kinetrack.stages.train import train_model
+from kinetrack.stages.train_params import ModelParams, Settings, TrainParams
+from kinetrack.stages.train_reports import Paths, describe_epoch
+from kinetrack.stages.train_setup import Clips, _balance
 from kinetrack.tables import read_csv
 
 from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
@@ -162,7 +156,7 @@ def looked_at(monkeypatch):
             taken.append((*key, int(example.clip.int().sum())))
             return example
 
-    monkeypatch.setattr("kinetrack.stages.train.PackedClips", Spy)
+    monkeypatch.setattr("kinetrack.stages.train_setup.PackedClips", Spy)
 
     def take():
         pairs = list(taken)
@@ -238,7 +232,7 @@ def test_a_loss_that_is_not_finite_tells_where_the_last_good_weights_are(tmp_pat
             return example._replace(target=example.target if key.epoch < 3 else -100)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kinetrack.stages.train.PackedClips", DivergesLater)
+        patch.setattr("kinetrack.stages.train_setup.PackedClips", DivergesLater)
         # No clip of the third epoch has a class: nothing is lost, and 0 / 0 is no number.
         patch.setattr(
             "kinetrack.learning.training.F.cross_entropy",

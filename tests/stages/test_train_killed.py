@@ -273,7 +273,7 @@ def test_killed_while_a_checkpoint_is_written_the_one_before_is_whole(
 # Between two steps of the end: all of them must lead to one run, one model, nothing left.
 _DIE_AT = """
 import os, signal
-from kinetrack.stages import train, train_run, train_resume
+from kinetrack.stages import train, train_reports, train_resume, train_run
 from kinetrack.tracking.journal import Journal
 from kinetrack.tracking.projection import Projection
 from kinetrack.tracking.runs import TrainingRun
@@ -290,7 +290,7 @@ def die(*args, **keys):
         "TrainingRun.begin = die",
         "Projection._make = die",
         "Projection._open_inputs = die",
-        "train.write_json = die",
+        "train_reports.write_json = die",
         "train.log_outcome = die",
         "TrainingRun.log_model = die",
         "TrainingRun.end = die",

@@ -34,7 +34,7 @@ from kinetrack.stages.evaluate import EvaluateParams
 from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
 from kinetrack.stages.split import SplitParams, plan_split
-from kinetrack.stages.train import ModelParams, TrainParams
+from kinetrack.stages.train_params import ModelParams, TrainParams
 from kinetrack.stages.train_start import check_start
 from kinetrack.tracking.artifacts import find_root
 from kinetrack.tracking.store import check_database, database_path, named_tracking_uri

@@ -7,7 +7,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from numpy.typing import NDArray
 
-from kinetrack.data.containers import MOST_PIXELS
+from kinetrack.data import containers
 
 
 def to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:
@@ -15,7 +15,7 @@ def to_rgb(picture: av.VideoFrame) -> NDArray[np.uint8] | None:
 
     Pixels may lie four bytes apart.
     """
-    if picture.width * picture.height > MOST_PIXELS:
+    if picture.width * picture.height > containers.MOST_PIXELS:
         return None
     try:
         if picture.width % 8:
