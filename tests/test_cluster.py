@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kinetrack import cluster
+from kinetrack import cluster, cluster_code
 from kinetrack.errors import InputError
 from kinetrack.parallel import DASK_VARIABLE, map_clips
 
@@ -79,33 +79,11 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         map_clips(abs, [1], description="test")
 
 
-def test_code_is_known_by_every_file_and_its_name(tmp_path: Path) -> None:
-    hashes = set()
-    for name, content in [("a.py", "1"), ("a.py", "2"), ("b.py", "2"), ("c/b.py", "2")]:
-        shutil.rmtree(tmp_path / "code", ignore_errors=True)
-        (tmp_path / "code/c").mkdir(parents=True)
-        (tmp_path / "code" / name).write_text(content)
-        hashes.add(cluster._hash_code(tmp_path / "code"))
-    assert len(hashes) == 4
-
-
 def test_shared_folder_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with cluster._shared_folder() as folder:
-        assert cluster._find_difference(cluster.describe_code(), folder, "here") is None
+        assert cluster_code.find_difference(cluster_code.describe_code(), folder, "here") is None
     assert list((tmp_path / ".kinetrack").iterdir()) == []
-
-
-@pytest.mark.parametrize("name", cluster.describe_code())
-def test_every_difference_of_a_worker_is_refused(tmp_path: Path, name: str) -> None:
-    facts = {**cluster.describe_code(), name: "other"}
-    error = cluster._find_difference(facts, tmp_path, "tcp://far:1")
-    assert str(error).startswith(f"worker tcp://far:1: has another {name}, found ")
-
-
-def test_worker_without_our_files_is_refused(tmp_path: Path) -> None:
-    error = cluster._find_difference(cluster.describe_code(), tmp_path / "absent", "tcp://far:1")
-    assert str(error).startswith("worker tcp://far:1: cannot write to our files")
 
 
 @pytest.mark.slow

@@ -3,10 +3,8 @@
 Not by joblib's back end for Dask: that waits for ever for a task which Dask has given up on.
 """
 
-import hashlib
 import logging
 import os
-import platform
 import queue
 import re
 import shutil
@@ -19,16 +17,13 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from functools import cache, partial
-from importlib import metadata
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import av
 from distributed import Client, Future, KilledWorker, Worker, get_worker
-from PIL import features
 
-import kinetrack
+from kinetrack.cluster_code import START_ANEW, describe_code, find_difference, refuse_strangers
 from kinetrack.errors import InputError
 
 Item = TypeVar("Item")
@@ -42,8 +37,6 @@ _WORKERS_GONE_S = 120
 _LOOK_EVERY_S = 1
 # After an error, clips in work are waited for: their files would come when nobody expects them.
 _LAST_CLIPS_S = 60
-_PACKAGES = ("av", "numpy", "pillow", "torch")
-_START_ANEW = "give it the environment and code of this machine, and start it anew"
 
 
 def map_on_cluster(
@@ -64,7 +57,7 @@ def map_on_cluster(
         workers = _Workers(client, address)
         workers.wait_for_first()
         facts = describe_code()
-        _refuse_strangers(client, facts, folder)
+        refuse_strangers(client, facts, folder)
         call = partial(_call, function=function, facts=facts, folder=folder)
         yield from _map(call, items, client=client, workers=workers, description=description)
 
@@ -185,68 +178,6 @@ class _Workers:
             self._seen_at = self._asked_at
 
 
-@cache  # so it is the code that this process has imported, whatever is on disk later
-def describe_code() -> Mapping[str, str]:
-    """What must be equal here and on a worker so that it makes the same bytes."""
-    return {
-        "Python": platform.python_version(),
-        "processor": platform.machine(),
-        **{name: metadata.version(name) for name in _PACKAGES},
-        "FFmpeg": av.ffmpeg_version_info,
-        "JPEG library": str(features.version_feature("libjpeg_turbo")),
-        "code of kinetrack": _hash_code(Path(kinetrack.__file__).parent),
-    }
-
-
-def _hash_code(package: Path) -> str:
-    whole = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
-        content = hashlib.sha256(path.read_bytes()).hexdigest()
-        whole.update(f"{path.relative_to(package).as_posix()}\0{content}\0".encode())
-    return whole.hexdigest()[:12]
-
-
-def _refuse_strangers(client: Client, facts: Mapping[str, str], folder: Path) -> None:
-    """Ask every worker that is there now; one that comes later is asked by its first task."""
-    answers = client.run(_introduce, facts, folder, on_error="return")
-    for address, answer in sorted(answers.items()):
-        if isinstance(answer, InputError):
-            raise answer
-        if isinstance(answer, Exception):
-            raise InputError(
-                f"worker {address}",
-                "cannot run this Kinetrack",
-                found=f"{type(answer).__name__}: {answer}",
-                remedy=_START_ANEW,
-            )
-
-
-def _introduce(facts: Mapping[str, str], folder: Path, *, dask_worker: Worker) -> InputError | None:
-    return _find_difference(facts, folder, dask_worker.address)
-
-
-def _find_difference(facts: Mapping[str, str], folder: Path, address: str) -> InputError | None:
-    """In what this worker differs from the machine that sends the work."""
-    place = f"worker {address}"
-    for name, found in describe_code().items():
-        if found != facts[name]:
-            return InputError(
-                place,
-                f"has another {name}",
-                found=found,
-                expected=facts[name],
-                remedy=_START_ANEW,
-            )
-    if not os.access(folder, os.W_OK):
-        return InputError(
-            place,
-            "cannot write to our files",
-            expected=f"to share {folder.parent.parent}",
-            remedy="put the project on storage that all machines mount at one path",
-        )
-    return None
-
-
 def _call(
     item: Item,
     *,
@@ -255,7 +186,7 @@ def _call(
     folder: Path,
 ) -> Answer[Result]:
     """On a worker: what the function returns and raises, apart from what Dask raises."""
-    if difference := _find_difference(facts, folder, get_worker().address):
+    if difference := find_difference(facts, folder, get_worker().address):
         return None, difference
     try:
         return function(item), None
@@ -320,7 +251,7 @@ def _take(future: Future[Answer[Result]], workers: _Workers, which: str) -> Resu
                 which,
                 "could not be given to a worker",
                 found=f"{type(failed).__name__}: {failed}",
-                remedy=_START_ANEW,
+                remedy=START_ANEW,
             ) from None
     if error is not None:
         raise error

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kinetrack.cli.main import app
 from kinetrack.cli.verify import Checked, Report, check_all, describe
-from kinetrack.versioning.restore import Finding, Step, in_order
+from kinetrack.versioning.findings import Finding, Step, in_order
 
 from project import Project, environment, make_project
 from tracked_files import object_file, overwrite, track_folder

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kinetrack.versioning.cache import cache_folder
-from kinetrack.versioning.restore import Finding, Step, find_damage, in_order
+from kinetrack.versioning.findings import Finding, Step, in_order
+from kinetrack.versioning.restore import find_damage
 from kinetrack.versioning.tracked import list_tracked
 from kinetrack.versioning.verify import verify_tracked
 

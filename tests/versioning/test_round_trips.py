@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from kinetrack.cli.verify import check_all
-from kinetrack.versioning.restore import in_order
+from kinetrack.versioning.findings import in_order
 
 from project import Project, environment, make_project
 from remote_servers import Place, folder_place, s3_server, ssh_server

@@ -14,7 +14,8 @@ from kinetrack.cli.verify_contents import Checked, Contents
 from kinetrack.errors import printable
 from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.versioning.cache import cache_folder
-from kinetrack.versioning.restore import Finding, Step, find_damage, in_order
+from kinetrack.versioning.findings import Finding, Step, in_order
+from kinetrack.versioning.restore import find_damage
 from kinetrack.versioning.tracked import Tracked, list_tracked
 from kinetrack.versioning.verify import CheckedOutput, verify_tracked
 

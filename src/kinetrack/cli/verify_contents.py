@@ -19,8 +19,8 @@ from kinetrack.data.soundness import (
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import CARD_NAME, load_model, read_trained_on
 from kinetrack.splitting.splits import clip_id, read_split
+from kinetrack.versioning.findings import Finding, Step
 from kinetrack.versioning.lock import locked_inputs
-from kinetrack.versioning.restore import Finding, Step
 
 _SPLIT = Path("data/splits/split.json")
 _MODEL = Path("data/model")

@@ -10,11 +10,11 @@ does that too with the files that a stage reads: so no stage is named while some
 
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
 
+from kinetrack.versioning.findings import Finding, Step
 from kinetrack.versioning.questions import git_has, has_default_remote, is_up_to_date
 from kinetrack.versioning.tracked import Tracked
 from kinetrack.versioning.verify import CheckedFile, CheckedOutput
@@ -22,41 +22,6 @@ from kinetrack.versioning.verify import CheckedFile, CheckedOutput
 # So many files are named one by one in commands; more of them are brought back as a folder.
 _MANY = 20
 AGAIN = "then kinetrack verify again"
-Phase = Literal["choose", "remove", "check out", "fetch", "make", "commit"]
-_PHASES: tuple[Phase, ...] = ("choose", "remove", "check out", "fetch", "make", "commit")
-
-
-class Step(NamedTuple):
-    """A shell command, run in the project's folder, and when its turn is."""
-
-    phase: Phase
-    command: str
-
-
-class Finding(NamedTuple):
-    """What is wrong with one file or folder, and what brings it back.
-
-    `path` is relative to the project. `steps` come one after the other, each if the one before did
-    not fail. `advice` is for a person: what to do where no command can, or beside the commands.
-    """
-
-    path: str
-    problem: str
-    steps: tuple[Step, ...] = ()
-    advice: str = ""
-
-    @property
-    def remedy(self) -> str:
-        """Commands and advice in one line."""
-        commands = " && ".join(step.command for step in self.steps)
-        return "; ".join(text for text in (commands, self.advice) if text)
-
-
-def in_order(findings: Iterable[Finding]) -> list[str]:
-    """The commands of all findings, each once, in an order in which they do no harm."""
-    steps = dict.fromkeys(step for finding in findings for step in finding.steps)
-    ordered = sorted(steps, key=lambda step: _PHASES.index(step.phase))
-    return [step.command for step in ordered]
 
 
 def find_damage(outputs: Sequence[CheckedOutput], *, root: Path) -> dict[Tracked, list[Finding]]:
