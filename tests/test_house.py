@@ -148,7 +148,7 @@ WRITES_OTHERWISE = {
     "learning/models/pretrained.py": "torchvision's own download into torch's own cache",
     "tracking/fetching.py": "renames within the atomic_folder of the model",
     "tracking/projection.py": "a file for MLflow to take, in a temporary folder",
-    "tracking/store.py": "SQLite writes the new database under another name, which is renamed",
+    "tracking/database.py": "SQLite writes the new database under another name, which is renamed",
     "tracking/upgrading.py": "SQLite again: a copy is upgraded and takes the place of the first",
     "using/drawing.py": "PyAV, into the open file of atomic_file",
     "using/scratch.py": "private folders for moments, removed at the end of the process too",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kinetrack.data.motion import write_motion_clips
-from kinetrack.tracking.store import prepare_database
+from kinetrack.tracking.database import prepare_database
 
 from mlflow_servers import Server
 from project import ROOT, environment, make_project

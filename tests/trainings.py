@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from kinetrack.tracking.store import prepare_database, quiet
+from kinetrack.tracking.database import prepare_database
+from kinetrack.tracking.settings import quiet
 
 from factories import write_packed
 from project import Project, make_project

@@ -16,7 +16,9 @@ from kinetrack.cli.compare import print_comparison
 from kinetrack.cli.main import app
 from kinetrack.cli.packed import find_packed_clips
 from kinetrack.errors import InputError
-from kinetrack.tracking.store import experiment_id, open_store, prepare_database, quiet
+from kinetrack.tracking.database import prepare_database
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import experiment_id, open_store
 from kinetrack.using.comparison import compare, parse_predictions
 from kinetrack.using.intervals import group_interval
 

@@ -18,8 +18,8 @@ from kinetrack.cli.doctor import report
 from kinetrack.cli.doctor.finding import Finding
 from kinetrack.cli.doctor.report import CHECKS, examine, run_check
 from kinetrack.errors import InputError
+from kinetrack.tracking.database import prepare_database
 from kinetrack.tracking.journal import Journal, journal_path
-from kinetrack.tracking.store import prepare_database
 from kinetrack.versioning import setup
 
 from project import Project, environment, make_project

@@ -23,7 +23,7 @@ from kinetrack.learning.checkpoint import read_card, save_model
 from kinetrack.learning.models import build_model
 from kinetrack.tracking.records import RunRecord
 from kinetrack.tracking.registry import ModelVersion
-from kinetrack.tracking.store import quiet
+from kinetrack.tracking.settings import quiet
 from kinetrack.using.inference import load_recogniser
 
 from factories import model_card
@@ -593,7 +593,7 @@ def test_a_model_that_mlflow_and_the_cache_lost_comes_from_the_remote(trained, t
 
 @pytest.mark.slow
 def test_a_team_s_server_gives_its_models_to_an_empty_folder(trained, tmp_path):
-    from kinetrack.tracking.store import database_path
+    from kinetrack.tracking.database import database_path
 
     (tmp_path / "server").mkdir()
     (tmp_path / "elsewhere").mkdir()
@@ -630,7 +630,7 @@ def test_a_team_s_server_gives_its_models_to_an_empty_folder(trained, tmp_path):
 
 def empty_copy(folder: Path) -> Path:
     """A database without runs."""
-    from kinetrack.tracking.store import prepare_database
+    from kinetrack.tracking.database import prepare_database
 
     path = folder / "empty.db"
     prepare_database(path)

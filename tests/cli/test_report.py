@@ -15,7 +15,9 @@ from kinetrack.errors import InputError
 from kinetrack.files import file_md5, write_json
 from kinetrack.learning.checkpoint import read_card, save_model
 from kinetrack.tables import write_csv
-from kinetrack.tracking.store import experiment_id, open_store, prepare_database, quiet
+from kinetrack.tracking.database import prepare_database
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import experiment_id, open_store
 from kinetrack.using.report import Report
 from kinetrack.versioning.lock import folder_md5
 

@@ -14,7 +14,7 @@ from kinetrack.errors import InputError
 from kinetrack.files import write_json
 from kinetrack.tables import write_csv
 from kinetrack.tracking.records import RunRecord
-from kinetrack.tracking.store import quiet
+from kinetrack.tracking.settings import quiet
 from kinetrack.versioning.cache import object_path
 from kinetrack.versioning.lock import data_md5, folder_md5
 

@@ -9,9 +9,9 @@ from kinetrack.cli import store
 from kinetrack.cli.store import import_into_store, upgrade_store
 from kinetrack.errors import InputError
 from kinetrack.files import write_alone
+from kinetrack.tracking.database import prepare_database
 from kinetrack.tracking.foreign import Foreign
 from kinetrack.tracking.importing_runs import Import
-from kinetrack.tracking.store import prepare_database
 from kinetrack.tracking.upgrading import Upgraded
 
 

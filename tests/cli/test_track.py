@@ -8,7 +8,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 
-from kinetrack.tracking.store import quiet
+from kinetrack.tracking.settings import quiet
 
 from project import Project, make_project
 

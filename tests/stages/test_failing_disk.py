@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from kinetrack.learning.resume import _read
-from kinetrack.tracking.store import prepare_database
+from kinetrack.tracking.database import prepare_database
 
 from factories import write_data_set
 from failing_disk import FailingRun, Trouble

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from kinetrack.tracking.store import apply_default_settings, prepare_database
+from kinetrack.tracking.database import prepare_database
+from kinetrack.tracking.settings import apply_default_settings
 
 from mlflow_servers import Server
 from project import Project, environment

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from kinetrack.tracking import model
-from kinetrack.tracking.store import apply_default_settings, prepare_database
+from kinetrack.tracking.database import prepare_database
+from kinetrack.tracking.settings import apply_default_settings
 
 # Stands in for a network and its decoder: the answer depends on the video and the logged weights.
 STUB_ANSWERER = """

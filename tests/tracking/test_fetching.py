@@ -11,10 +11,11 @@ from mlflow import MlflowClient
 from kinetrack.errors import InputError
 from kinetrack.learning import checkpoint
 from kinetrack.tracking import fetching
+from kinetrack.tracking.database import database_path
 from kinetrack.tracking.fetching import fetch_model
 from kinetrack.tracking.journal import ModelFacts
 from kinetrack.tracking.runs import training_run
-from kinetrack.tracking.store import database_path, open_store, tracking_uri
+from kinetrack.tracking.store import open_store, tracking_uri
 
 CONTENTS = {
     "weights.safetensors": b"\x00\xff weights",

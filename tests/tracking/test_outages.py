@@ -14,10 +14,12 @@ from threading import Thread
 
 import pytest
 
+from kinetrack.tracking.database import database_path
 from kinetrack.tracking.journal import Journal, ModelFacts, journal_path, read
 from kinetrack.tracking.replay import Replayed, replay_journals
 from kinetrack.tracking.runs import TrainingRun, training_run
-from kinetrack.tracking.store import database_path, open_store, quiet
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import open_store
 
 from mlflow_servers import Proxy, Server
 

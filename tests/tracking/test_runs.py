@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from mlflow.entities import Run
 
+from kinetrack.tracking.database import database_path
 from kinetrack.tracking.journal import ModelFacts, journal_path, read
 from kinetrack.tracking.outage import without_passwords
 from kinetrack.tracking.runs import TrainingRun, flatten, training_run
-from kinetrack.tracking.store import database_path, open_store, tracking_uri
+from kinetrack.tracking.store import open_store, tracking_uri
 from kinetrack.using.answering import Answer
 
 VIDEOS = pd.DataFrame({"video": ["four", "sixsix"]})

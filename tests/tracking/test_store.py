@@ -1,29 +1,24 @@
 import contextlib
 import os
 import shutil
-import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mlflow.exceptions import MlflowException
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.store import (
-    ARTIFACT_ROOT,
-    StoreBusyError,
-    apply_default_settings,
+from kinetrack.tracking.artifacts import ARTIFACT_ROOT
+from kinetrack.tracking.database import (
     database_path,
+)
+from kinetrack.tracking.store import (
     experiment_id,
     find_if_any,
-    http_limits,
     local_database,
     open_store,
-    prepare_database,
-    require_writable,
     tracking_uri,
 )
 
@@ -133,29 +128,6 @@ def count_sound_runs(path: Path) -> int:
         return database.execute("SELECT count(*) FROM runs").fetchone()[0]
 
 
-def test_empty_file_counts_as_missing(
-    bare_project: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = database_path(bare_project)
-    path.parent.mkdir()
-    path.touch()
-    made: list[Path] = []
-
-    def make(path: Path) -> None:
-        made.append(path)
-        shutil.copy(empty_database, path)
-
-    monkeypatch.setattr("kinetrack.tracking.store._make_database", make)
-    prepare_database(path)
-    assert made == [path]
-
-
-@pytest.mark.parametrize("name", ["what?", "%41"])
-def test_path_that_mlflow_would_misread_is_told(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"cannot have \? or % in its path"):
-        prepare_database(tmp_path / name / "mlflow.db")
-
-
 def test_other_file_is_no_database(project: Path) -> None:
     database_path(project).write_text("something else " * 100)
     with pytest.raises(InputError, match=r"mlflow\.db: not an MLflow database.*move it away"):
@@ -184,44 +156,6 @@ def test_old_database_is_not_touched(project: Path) -> None:
     assert database_path(project).read_bytes() == before
 
 
-@contextlib.contextmanager
-def locked(path: Path, how: str) -> Iterator[None]:
-    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute(f"BEGIN {how}")
-        yield
-        connection.execute("ROLLBACK")
-
-
-def test_store_that_another_process_holds_is_busy(project: Path) -> None:
-    with (
-        locked(database_path(project), "EXCLUSIVE"),
-        pytest.raises(StoreBusyError, match="is being written by another process -> try again"),
-    ):
-        open_store(timeout_s=0.05)
-    open_store(timeout_s=0.05)
-
-
-def test_store_that_another_process_writes_is_not_writable(project: Path) -> None:
-    with locked(database_path(project), "IMMEDIATE"):
-        open_store(timeout_s=0.05)  # reading is possible
-        with pytest.raises(StoreBusyError, match="is being written by another process"):
-            require_writable(database_path(project), timeout_s=0.05)
-    require_writable(database_path(project), timeout_s=0.05)
-
-
-def test_asking_whether_it_is_writable_leaves_it_free(project: Path) -> None:
-    require_writable(database_path(project), timeout_s=0)
-    with locked(database_path(project), "EXCLUSIVE"):
-        pass
-
-
-def test_missing_store_is_not_made_by_asking(bare_project: Path) -> None:
-    (bare_project / "mlruns").mkdir()
-    with pytest.raises(InputError, match="cannot be opened now"):
-        require_writable(database_path(bare_project), timeout_s=0)
-    assert not database_path(bare_project).exists()
-
-
 @pytest.mark.parametrize(
     ("uri", "path"),
     [
@@ -243,50 +177,6 @@ def test_file_of_the_own_store(project: Path) -> None:
 
 
 LIMITS = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
-
-
-def read_limits() -> list[str | None]:
-    return [os.environ.get(name) for name in LIMITS]
-
-
-@pytest.fixture
-def no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LIMITS:
-        monkeypatch.setenv(name, "")  # put back after the test
-        monkeypatch.delenv(name)
-
-
-def test_http_limits_end_with_the_block(no_limits: None) -> None:
-    apply_default_settings()
-    before = read_limits()
-    with contextlib.suppress(ValueError), http_limits(timeout_s=2, retries=0):
-        assert read_limits() == ["2", "0"]
-        raise ValueError
-    assert read_limits() == before
-
-
-def test_without_settings_ours_hold_after_the_block(no_limits: None) -> None:
-    with http_limits(timeout_s=2, retries=0):
-        pass
-    assert read_limits() == ["10", "1"]
-
-
-def test_http_limits_of_the_user_stay(no_limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(LIMITS[0], "77")
-    with http_limits(timeout_s=2, retries=0):
-        assert read_limits() == ["77", "0"]
-    assert read_limits() == ["77", "1"]
-
-
-def test_mlflow_keeps_to_the_limits(no_limits: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(0.05)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        with pytest.raises(MlflowException), http_limits(timeout_s=1, retries=0):
-            open_store()
-        silent.accept()[0].close()  # asked once
-        with pytest.raises(TimeoutError):
-            silent.accept()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")

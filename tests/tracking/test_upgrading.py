@@ -7,8 +7,9 @@ import pytest
 from alembic import command
 
 from kinetrack.errors import InputError
+from kinetrack.tracking.database import StoreBusyError, check_database
 from kinetrack.tracking.schema import installed_revision
-from kinetrack.tracking.store import StoreBusyError, check_database, open_store
+from kinetrack.tracking.store import open_store
 from kinetrack.tracking.upgrading import upgrade_database
 
 from old_stores import OLD_REVISION, make_old_database

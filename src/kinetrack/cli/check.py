@@ -37,7 +37,8 @@ from kinetrack.stages.split import SplitParams, plan_split
 from kinetrack.stages.train_params import ModelParams, TrainParams
 from kinetrack.stages.train_start import check_start
 from kinetrack.tracking.artifacts import find_root
-from kinetrack.tracking.store import check_database, database_path, named_tracking_uri
+from kinetrack.tracking.database import check_database, database_path
+from kinetrack.tracking.settings import named_tracking_uri
 
 _MODEL = Path("data/model")
 

@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from kinetrack.errors import InputError, printable
 from kinetrack.tracking import outage
 from kinetrack.tracking.run_data import RunData, list_run_data
-from kinetrack.tracking.store import named_tracking_uri
+from kinetrack.tracking.settings import named_tracking_uri
 from kinetrack.versioning.cache import cache_folder, object_path
 from kinetrack.versioning.garbage import (
     Need,

@@ -7,7 +7,8 @@ from kinetrack.files import write_alone
 from kinetrack.tracking import outage
 from kinetrack.tracking.importing import import_store
 from kinetrack.tracking.importing_runs import Import
-from kinetrack.tracking.store import apply_default_settings, http_limits, local_database, quiet
+from kinetrack.tracking.settings import apply_default_settings, http_limits, quiet
+from kinetrack.tracking.store import local_database
 from kinetrack.tracking.upgrading import upgrade_database
 
 _LOCK = Path(".kinetrack/store-import")

@@ -21,7 +21,8 @@ from kinetrack.tracking.groups import update_groups
 from kinetrack.tracking.journal import ModelFacts, Training, journal_path, read
 from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.replay import attach_final_locks, make_missing_runs, replay_journals
-from kinetrack.tracking.store import open_store, quiet
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import open_store
 from kinetrack.versioning.cache import cache_folder, copy_out
 from kinetrack.versioning.lock import folder_md5
 

@@ -14,7 +14,8 @@ from kinetrack.tracking import outage
 from kinetrack.tracking.figures import draw_confusion, draw_strips
 from kinetrack.tracking.paging import all_runs
 from kinetrack.tracking.projection import NOTE_TAG
-from kinetrack.tracking.store import http_limits, open_store, quiet
+from kinetrack.tracking.settings import http_limits, quiet
+from kinetrack.tracking.store import open_store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

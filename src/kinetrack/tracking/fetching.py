@@ -10,7 +10,8 @@ from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.tracking import outage
 from kinetrack.tracking.model import find_served_model
-from kinetrack.tracking.store import find_if_any, open_store, quiet, tracking_uri
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import find_if_any, open_store, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

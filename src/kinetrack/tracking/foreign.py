@@ -17,8 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.artifacts import SCHEME
+from kinetrack.tracking.database import check_database, describe_trouble
 from kinetrack.tracking.schema import installed_revision, require_past_schema
-from kinetrack.tracking.store import check_database, describe_trouble
 from kinetrack.tracking.upgrading import copy_database, migrate
 
 if TYPE_CHECKING:

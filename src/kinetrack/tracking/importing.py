@@ -15,7 +15,8 @@ from kinetrack.tracking.importing_runs import (
     link_parents,
 )
 from kinetrack.tracking.paging import all_pages
-from kinetrack.tracking.store import local_database, named_tracking_uri, open_store, quiet
+from kinetrack.tracking.settings import named_tracking_uri, quiet
+from kinetrack.tracking.store import local_database, open_store
 
 if TYPE_CHECKING:
     from mlflow.entities import Experiment

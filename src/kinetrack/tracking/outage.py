@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.store import named_tracking_uri, open_store, quiet, tracking_uri
+from kinetrack.tracking.settings import named_tracking_uri, quiet
+from kinetrack.tracking.store import open_store, tracking_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

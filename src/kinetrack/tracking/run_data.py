@@ -9,7 +9,8 @@ from kinetrack.errors import InputError
 from kinetrack.tracking import outage
 from kinetrack.tracking.groups import GROUP, KIND_TAG
 from kinetrack.tracking.paging import all_runs
-from kinetrack.tracking.store import local_database, open_store, quiet
+from kinetrack.tracking.settings import quiet
+from kinetrack.tracking.store import local_database, open_store
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

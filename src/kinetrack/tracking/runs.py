@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kinetrack.errors import InputError, WriteError
 from kinetrack.files import write_alone
+from kinetrack.tracking.database import require_writable
 from kinetrack.tracking.host import SystemMonitor
 from kinetrack.tracking.interrupts import held_back
 from kinetrack.tracking.journal import (
@@ -26,13 +27,8 @@ from kinetrack.tracking.journal import (
 from kinetrack.tracking.outage import Outage, place
 from kinetrack.tracking.projection import Projection
 from kinetrack.tracking.replay import identify
-from kinetrack.tracking.store import (
-    http_limits,
-    local_database,
-    open_store,
-    quiet,
-    require_writable,
-)
+from kinetrack.tracking.settings import http_limits, quiet
+from kinetrack.tracking.store import local_database, open_store
 
 # A training waits so long for one answer, and begins no other request after so long: together
 # what an epoch may lose. What was not sent then is sent with a later epoch.

@@ -13,16 +13,9 @@ from typing import NoReturn
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.artifacts import ARTIFACT_ROOT, find_root
-from kinetrack.tracking.store import (
-    apply_default_settings,
-    database_path,
-    local_database,
-    named_tracking_uri,
-    open_store,
-    prepare_database,
-    quiet,
-    require_usable,
-)
+from kinetrack.tracking.database import database_path, prepare_database, require_usable
+from kinetrack.tracking.settings import apply_default_settings, named_tracking_uri, quiet
+from kinetrack.tracking.store import local_database, open_store
 
 HOST = "127.0.0.1"
 PREFERRED_PORT = 5000

@@ -14,15 +14,15 @@ from typing import NamedTuple
 from filelock import FileLock
 
 from kinetrack.errors import InputError
-from kinetrack.tracking.schema import installed_revision, migrations_folder, require_past_schema
-from kinetrack.tracking.store import (
+from kinetrack.tracking.database import (
     check_database,
     describe_trouble,
     lock_of,
     partial_of,
-    quiet,
     remove_database,
 )
+from kinetrack.tracking.schema import installed_revision, migrations_folder, require_past_schema
+from kinetrack.tracking.settings import quiet
 
 _COUNTED = ("experiments", "runs")
 

@@ -135,13 +135,9 @@ def check_params(root: Path) -> Iterator[Finding]:
 def check_store(_: Path) -> Iterator[Finding]:
     """See whether MLflow takes and gives runs, and whether some wait to be sent."""
     from kinetrack.tracking import outage
-    from kinetrack.tracking.store import (
-        http_limits,
-        local_database,
-        open_store,
-        quiet,
-        require_writable,
-    )
+    from kinetrack.tracking.database import require_writable
+    from kinetrack.tracking.settings import http_limits, quiet
+    from kinetrack.tracking.store import local_database, open_store
 
     database = local_database()
     if database and not database.exists():
