@@ -10,6 +10,8 @@ from kinetrack.tracking.store import (
     open_store,
 )
 
+LIMITS = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
+
 
 def read_limits() -> list[str | None]:
     return [os.environ.get(name) for name in LIMITS]

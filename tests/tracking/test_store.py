@@ -176,9 +176,6 @@ def test_file_of_the_own_store(project: Path) -> None:
     assert local_database() == project / "mlruns" / "mlflow.db"
 
 
-LIMITS = ("MLFLOW_HTTP_REQUEST_TIMEOUT", "MLFLOW_HTTP_REQUEST_MAX_RETRIES")
-
-
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_folder_that_cannot_be_written_is_told(bare_project: Path) -> None:
     bare_project.chmod(0o500)
