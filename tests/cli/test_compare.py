@@ -12,9 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from kinetrack.cli.compare import print_comparison
+from kinetrack.cli.compare.command import print_comparison
+from kinetrack.cli.compare.packed import find_packed_clips
 from kinetrack.cli.main import app
-from kinetrack.cli.packed import find_packed_clips
 from kinetrack.errors import InputError
 from kinetrack.tracking.database import prepare_database
 from kinetrack.tracking.settings import quiet

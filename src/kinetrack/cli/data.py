@@ -10,10 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kinetrack.cli.screen import table_console
 from kinetrack.data.index import INDEX_NAME, DroppedRow, FramesRow, read_index
 from kinetrack.data.overview import (
     ClassFacts,
@@ -129,9 +129,7 @@ def _read_dropped(root: Path, dataset: str) -> list[DroppedRow]:
 
 
 def _print_overview(dataset: str, overview: Overview) -> None:
-    # In a pipe nothing limits the width: a row stays one line.
-    is_terminal = sys.stdout.isatty()
-    console = Console(highlight=False, soft_wrap=True, width=None if is_terminal else 250)
+    console = table_console(soft_wrap=True)
     total = overview.total
     console.print(
         f"\nData set [bold]{escape(dataset)}[/]: {len(overview.classes)} classes, "

@@ -4,17 +4,16 @@ import json
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
+from kinetrack.cli.screen import table_console
 from kinetrack.errors import InputError, printable
 from kinetrack.versioning.cache import cache_folder
 from kinetrack.versioning.garbage import list_objects
@@ -169,9 +168,7 @@ def _print_table(names: Sequence[str], uses: Sequence[Use]) -> None:
         missing = f"{use.missing:,}" if use.missing else ""
         sizes = decimal(use.num_bytes), decimal(use.only_bytes)
         table.add_row(*words, f"{use.files:,}", *sizes, missing)
-    # In a pipe nothing limits the width: a row stays one line.
-    width = None if sys.stdout.isatty() else 250
-    Console(highlight=False, soft_wrap=True, width=width).print(table)
+    table_console(soft_wrap=True).print(table)
 
 
 def _describe_totals(use: DiskUse) -> Iterator[str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kinetrack.cli.screen import table_console
 from kinetrack.collecting.collections import Plan
 from kinetrack.collecting.gathering import OpenedClip
 from kinetrack.collecting.official import Difference
@@ -27,7 +28,7 @@ class Imported(NamedTuple):
 
 def print_report(imported: Imported) -> None:
     """Print a table of the classes, then everything that was not taken or is not as listed."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = table_console(soft_wrap=True)
     if imported.plan.top != ".":
         console.print(f"Found in {escape(printable(imported.plan.top))}:")
     console.print(_class_table(imported.clips))

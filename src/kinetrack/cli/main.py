@@ -391,9 +391,9 @@ def compare(
     Intervals are for clips of other groups; clips that changed sides are listed, and shown on a
     page that needs no network.
     """
-    from kinetrack.cli.compare import print_comparison
+    from kinetrack.cli.compare.command import print_comparison
+    from kinetrack.cli.compare.results import FILE_SUFFIX
     from kinetrack.cli.data import PAGES_FOLDER, open_browser
-    from kinetrack.cli.results import FILE_SUFFIX
     from kinetrack.cli.track import track_if_possible
 
     # Files are named from here, and the rest is done in the project's folder.

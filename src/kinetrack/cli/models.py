@@ -2,17 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
 from kinetrack.cli.scores import ACCURACY, from_tags
-from kinetrack.errors import InputError, printable
+from kinetrack.cli.screen import print_rows
+from kinetrack.errors import InputError
 from kinetrack.tracking.registry import ModelVersion, list_model_versions, look_for_files
 from kinetrack.versioning.cache import cache_folder
 from kinetrack.versioning.holdings import holds
@@ -23,7 +20,6 @@ _COLUMNS = ("model", "version", "alias", ACCURACY, "clips", "dataset", "commit",
 _HELD = ("mlflow", "dvc")
 _LEGEND = "\nmlflow, dvc: whether MLflow, and DVC's cache here, have the bytes of the model"
 _NONE_YET = "no models are registered yet: kinetrack promote RUN --alias champion"
-_NARROWEST = 80
 # What a tag that a person wrote leads to.
 _NO_VALUE = (KeyError, ValueError, TypeError, OverflowError, OSError, RecursionError)
 
@@ -47,7 +43,7 @@ def print_models(root: Path | None, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(described, indent=2))
     elif described:
-        _print_table(described)
+        print_rows((*_COLUMNS, *_HELD), map(_row, described), folded=("model",))
         print(_LEGEND)
     else:
         print(_NONE_YET)
@@ -111,18 +107,6 @@ def _to_time(time_ms: int) -> str | None:
         return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat()
     except _NO_VALUE:
         return None
-
-
-def _print_table(versions: Sequence[Mapping[str, Any]]) -> None:
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="")
-    for name in (*_COLUMNS, *_HELD):
-        table.add_column(name, no_wrap=name != "model")
-    for version in versions:
-        # No markup: a name may hold anything.
-        table.add_row(*(Text(printable(cell)) for cell in _row(version)))
-    console = Console(highlight=False)
-    console.width = max(console.width, _NARROWEST) if console.is_terminal else sys.maxsize
-    console.print(table)
 
 
 def _row(version: Mapping[str, Any]) -> list[str]:

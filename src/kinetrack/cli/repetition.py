@@ -6,10 +6,10 @@ from math import isnan, nan
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from kinetrack.cli.screen import table_console
 from kinetrack.tables import read_csv
 from kinetrack.tracking.records import RunRecord
 
@@ -124,4 +124,4 @@ def print_figures(figures: Sequence[Figure]) -> None:
     for figure in figures:
         values = (figure.run, figure.repeated, figure.difference)
         table.add_row(escape(figure.name), *(f"{value:z.6f}" for value in values))
-    Console(highlight=False, soft_wrap=True).print(table)
+    table_console(soft_wrap=True).print(table)

@@ -8,11 +8,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from kinetrack.errors import InputError, printable
+from kinetrack.cli.screen import print_rows
+from kinetrack.errors import InputError
 from kinetrack.tracking.groups import GROUP, KIND_TAG
 from kinetrack.tracking.listing import Entry, ListedRun, list_runs
 from kinetrack.versioning.cache import cache_folder
@@ -25,9 +22,7 @@ _UNKNOWN = "?"
 _COLUMNS = ("run", "name", "status", "dataset", "experiment", "val", "test", "commit")
 _CACHED = ("data", "model")
 _LEGEND = "\ndata, model: whether DVC's cache has their bytes"
-# On a narrow screen these two are shortened; on a still narrower one, lines are broken.
 _SHORTENED = ("name", "experiment")
-_NARROWEST = 80
 
 
 def print_runs(root: Path, *, as_json: bool, experiment: str | None, show_all: bool) -> None:
@@ -108,22 +103,8 @@ def _to_text(time_ms: int | None) -> str | None:
 
 
 def _print_table(entries: Iterable[Entry], held: Mapping[str, Held]) -> None:
-    table = Table(box=None, pad_edge=False, collapse_padding=True, header_style="")
-    for name in (*_COLUMNS, *_CACHED):
-        table.add_column(name, no_wrap=name not in _SHORTENED)
-    for entry in entries:
-        for run in describe(entry, held):
-            # No markup, and no line breaks: a name may hold anything.
-            cells = (Text(printable(cell), no_wrap=True, overflow="ellipsis") for cell in _row(run))
-            table.add_row(*cells)
-    _console().print(table)
-
-
-def _console() -> Console:
-    """As wide as the screen; in a pipe, as wide as the table."""
-    console = Console(highlight=False)
-    console.width = max(console.width, _NARROWEST) if console.is_terminal else sys.maxsize
-    return console
+    rows = (_row(run) for entry in entries for run in describe(entry, held))
+    print_rows((*_COLUMNS, *_CACHED), rows, shortened=_SHORTENED)
 
 
 def _row(run: Mapping[str, Any]) -> list[str]:

@@ -3,11 +3,11 @@
 from math import isnan
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from kinetrack.cli.reported import EVALUATION, HISTORY, MODEL, read_metrics, read_table
+from kinetrack.cli.screen import table_console
 from kinetrack.data.index import SIDES
 from kinetrack.learning.checkpoint import read_card
 from kinetrack.params import load_params
@@ -24,7 +24,7 @@ def print_summary(root: Path) -> None:
     history = read_table(root / HISTORY, {f"{side}_accuracy" for side in SIDES})
     scores = read_table(root / EVALUATION / "per_class.csv", set(ClassScore._fields))
     metrics = read_metrics(root)
-    console = Console(highlight=False, soft_wrap=True)
+    console = table_console(soft_wrap=True)
     console.print(
         f"\nTrained [bold]{card.model}[/] on data set [bold]{escape(load_params()['dataset'])}[/]: "
         f"{len(card.labels)} classes, {len(history)} epochs, {card.parameters:,} parameters, "

@@ -31,8 +31,6 @@ _REGISTERED = re.compile(r"models:/(?P<name>[^/:@]+)(?:@(?P<alias>[\w-]+)|/(?P<n
 _EVALUATE = (
     "bring its model back (its commit, or dvc exp apply), dvc repro evaluate, kinetrack track"
 )
-
-
 # Folds test other clips each; whatever else is drawn anew, tests the same ones again.
 _FOLD = "split.fold"
 _DRAWN = tuple(name for name in REPEATED_PARAMS if name != _FOLD)
@@ -155,6 +153,11 @@ def _find_run(run: str) -> RunRecord:
     if not version.run_id:
         raise InputError(str(version), "does not say which run made it", remedy="name a run")
     return find_record(version.run_id)
+
+
+def count_clips(clips: Sequence[JudgedClip]) -> int:
+    """How many clips there are; one may have been tested several times."""
+    return len({(one.label, one.clip) for one in clips})
 
 
 def _require_same_clips(first: Result, other: Result) -> None:
