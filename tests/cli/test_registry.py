@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kinetrack.cli import main, scores
+from kinetrack.cli import places, scores
 from kinetrack.cli import registry as module
 from kinetrack.cli.registry import promote
 from kinetrack.errors import InputError
@@ -460,9 +460,9 @@ def test_outside_of_a_project_a_server_must_be_named(tmp_path, monkeypatch):
     for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InputError, match="inside the project, or set MLFLOW_TRACKING_URI"):
-        main._enter_if_project()
+        places.enter_if_project()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert main._enter_if_project() is None
+    assert places.enter_if_project() is None
 
 
 class Trained:

@@ -1,0 +1,1 @@
+"""The commands as a person types them: one module a group, in the order of use."""

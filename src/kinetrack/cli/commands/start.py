@@ -1,0 +1,109 @@
+"""Commands to start with: params, a data set, and whether all is as it should be."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from kinetrack.cli.app import START, app
+from kinetrack.cli.options import AsJson
+from kinetrack.cli.places import enter
+
+LabelFolder = Literal["top", "parent"]
+OnBroken = Literal["fail", "skip"]
+
+
+@app.command(rich_help_panel=START)
+def preset(
+    name: Annotated[str, typer.Argument(help="A file of presets/, without its suffix.")],
+    force: Annotated[bool, typer.Option(help="Replace an edited params.yaml too.")] = False,
+    keep_dataset: Annotated[bool, typer.Option(help="Keep the data set chosen now.")] = False,
+) -> None:
+    """Put a preset in place of params.yaml."""
+    from kinetrack.cli.presets import apply_preset
+
+    typer.echo(apply_preset(name, root=enter(), force=force, keep_dataset=keep_dataset))
+
+
+@app.command("import", rich_help_panel=START)
+def import_(
+    source: Annotated[
+        str, typer.Argument(help="Folder, archive, http(s) address, manifest, or: ucf101.")
+    ],
+    *,
+    name: Annotated[str, typer.Option(help="Name of the data set; default for ucf101.")] = "",
+    local: Annotated[
+        Path | None, typer.Option(help="ucf101: your copy, archive or folder.", resolve_path=True)
+    ] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV or JSON: path, label; optional clip, group, official, start_s, end_s.",
+            resolve_path=True,
+        ),
+    ] = None,
+    lists: Annotated[
+        Path | None,
+        typer.Option(help="Folder or zip of trainlist01.txt, testlist01.txt.", resolve_path=True),
+    ] = None,
+    label_from: Annotated[
+        LabelFolder, typer.Option(help="Folder that is the label: the first or the innermost.")
+    ] = "top",
+    group_pattern: Annotated[
+        str | None, typer.Option(help="Default: frames.group_pattern of params.yaml.")
+    ] = None,
+    no_groups: Annotated[
+        bool, typer.Option("--no-groups", help="Each clip its own group.")
+    ] = False,
+    on_broken: Annotated[
+        OnBroken, typer.Option(help="Videos that cannot be opened: end, or leave them out.")
+    ] = "fail",
+    checksum: Annotated[str | None, typer.Option(help="sha256:... of the download.")] = None,
+) -> None:
+    """Bring a collection of videos in: checked, versioned by DVC, ready to choose."""
+    from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
+
+    is_place = "://" not in source and source != "ucf101"
+    place = str(Path(source).absolute()) if is_place else source
+    root = enter()
+    options = ImportOptions(
+        name=name or ("" if is_place else source),
+        local=local,
+        manifest=manifest,
+        lists=lists,
+        label_from=label_from,
+        group_pattern=choose_pattern(group_pattern, no_groups=no_groups),
+        on_broken=on_broken,
+        checksum=checksum,
+    )
+    import_collection(place, options, root=root)
+
+
+@app.command(rich_help_panel=START)
+def use(name: Annotated[str, typer.Argument(help="A folder of data/videos/.")]) -> None:
+    """Choose the data set: sets dataset in params.yaml."""
+    from kinetrack.cli.presets import use_dataset
+
+    typer.echo(use_dataset(name, root=enter()))
+
+
+@app.command(rich_help_panel=START)
+def check() -> None:
+    """Check params.yaml and the data set, before DVC touches anything."""
+    from kinetrack.cli.check import check_project
+
+    typer.echo(check_project(enter()))
+
+
+@app.command(rich_help_panel=START)
+def doctor(
+    as_json: AsJson = False,
+) -> None:
+    """Look at the set-up: environment, Git, DVC, remotes, params, devices, disk, MLflow.
+
+    It changes nothing. Exit code 0: nothing is broken; 1: what is broken is told with its remedy.
+    """
+    from kinetrack.cli.doctor.report import examine
+    from kinetrack.tracking.artifacts import find_root
+
+    raise typer.Exit(0 if examine(find_root(), as_json=as_json) else 1)

@@ -1,0 +1,44 @@
+"""Where a command works: in the project around here, or outside of one."""
+
+import os
+from pathlib import Path
+
+from kinetrack.errors import InputError
+
+
+def enter() -> Path:
+    """Go to the project's folder, from anywhere below it, and see what its machine has chosen."""
+    from kinetrack.machine import apply_machine_options
+    from kinetrack.tracking.artifacts import find_root
+
+    root = find_root()
+    apply_machine_options(root)
+    os.chdir(root)
+    return root
+
+
+def enter_if_project() -> Path | None:
+    """As `enter`; outside of a project, where a tracking server is named, stay: None."""
+    from kinetrack.tracking.artifacts import find_root
+
+    try:
+        find_root()
+    except InputError as error:
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            return None
+        remedy = "run this inside the project, or set MLFLOW_TRACKING_URI"
+        raise InputError(error.path, error.problem, remedy=remedy) from None
+    return enter()
+
+
+def present_model() -> str:
+    """The model of the project around here; videos are named from here, so nobody goes there."""
+    from kinetrack.machine import apply_machine_options
+    from kinetrack.tracking.artifacts import find_root
+
+    try:
+        root = find_root()
+    except InputError:
+        return "data/model"
+    apply_machine_options(root)
+    return str(root / "data/model")
