@@ -36,7 +36,7 @@ def set_params(root, **changes):
 
 
 def test_a_good_project_is_told_in_one_line(root):
-    assert check_project(root) == (
+    assert check_project(root).describe() == (
         "check: params.yaml is fine (edited); data set mine: 6 clips of 2 classes"
     )
 
@@ -72,7 +72,7 @@ def test_a_store_that_is_none_is_named_before_a_model_is_removed(root):
 
 def test_the_sample_needs_no_files(root):
     shutil.copyfile(PRESETS / "sample.yaml", root / "params.yaml")
-    assert "(preset sample); data set sample is generated" in check_project(root)
+    assert "(preset sample); data set sample is generated" in check_project(root).describe()
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_official_sides_of_a_manifest_are_checked(root):
 def test_a_class_that_a_side_lacks_is_told(root):
     shutil.rmtree(root / "data/videos/mine/Jump")
     write_data_set(root / "data/videos/mine", labels=("Jump",), groups=2)
-    assert check_project(root).splitlines()[1:] == ["  test has no clip of Jump"]
+    assert check_project(root).describe().splitlines()[1:] == ["  test has no clip of Jump"]
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_class_that_a_side_lacks_is_told(root):
 def test_every_strategy_fits_the_sample(root, split):
     shutil.copyfile(PRESETS / "sample.yaml", root / "params.yaml")
     set_params(root, split=split)
-    assert check_project(root).endswith("data set sample is generated")
+    assert check_project(root).describe().endswith("data set sample is generated")
 
 
 def test_without_a_pattern_each_clip_is_a_group(root):
@@ -277,14 +277,14 @@ def test_a_sample_shorter_than_the_stride_asks_for_is_refused(root):
 def test_a_short_clip_may_be_used(root, short_clips):
     write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
     set_params(root, pack={"short_clips": short_clips})
-    assert "shorter" not in check_project(root)
+    assert "shorter" not in check_project(root).describe()
 
 
 def test_short_clips_that_will_be_dropped_are_counted(root):
     write_video(root / "data/videos/mine/Jump/v_Jump_g01_c01.avi", num_frames=3)
     set_params(root, pack={"short_clips": "drop"})
     told = "  1 of 6 clips are shorter than the window, will be dropped"
-    assert check_project(root).splitlines()[1:] == [told]
+    assert check_project(root).describe().splitlines()[1:] == [told]
 
 
 def test_a_window_that_drops_every_clip_is_refused(root):

@@ -123,7 +123,7 @@ class MadeUp:
                 self.versions[number] = one._replace(aliases=tuple(sorted(others | own)))
 
     def promote(self, run: str, *, alias: str = "champion", **options: Any) -> str:
-        return promote(run, alias=alias, root=self.root, **options)
+        return promote(run, alias=alias, root=self.root, **options).describe()
 
     def holder(self, alias: str = "champion", *, name: str = "mine") -> str | None:
         """The run whose version has an alias."""

@@ -58,8 +58,30 @@ class AllParams(NamedTuple):
     evaluate: EvaluateParams
 
 
-def check_project(root: Path) -> str:
-    """Check params and data set; return one line on them, and one for each class that a side lacks.
+class Checked(NamedTuple):
+    """Params and a data set in which nothing is wrong, and what a person may not have meant."""
+
+    dataset: str
+    num_clips: int | None = None
+    """None where they are generated."""
+    num_classes: int | None = None
+    notes: tuple[str, ...] = ()
+    preset: str | None = None
+    """None where params.yaml was edited."""
+
+    def describe(self) -> str:
+        """One line, and one for each note."""
+        origin = f"preset {self.preset}" if self.preset else "edited"
+        held = "is generated"
+        if self.num_clips is not None:
+            held = f"{self.num_clips} clips of {self.num_classes} classes"
+        told = f"data set {self.dataset}{' ' if self.num_clips is None else ': '}{held}"
+        lines = [f"check: params.yaml is fine ({origin}); {told}"]
+        return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+def check_project(root: Path) -> Checked:
+    """Check params and data set.
 
     Raises:
         InputError: the first thing that a stage would stumble over.
@@ -67,9 +89,8 @@ def check_project(root: Path) -> str:
     params = read_params(root / PARAMS_FILE)
     _check_contradictions(params)
     _check_machine()
-    kind = find_preset(root)
-    origin = f"preset {kind}" if kind else "edited"
-    return f"check: params.yaml is fine ({origin}); {_check_dataset(params, root)}"
+    preset = find_preset(root)
+    return _check_dataset(params, root)._replace(preset=preset)
 
 
 def read_params(path: Path) -> AllParams:
@@ -116,10 +137,9 @@ def _check_machine() -> None:
         check_database(database_path(find_root()))
 
 
-def _check_dataset(params: AllParams, root: Path) -> str:
+def _check_dataset(params: AllParams, root: Path) -> Checked:
     if params.dataset == "sample":
-        sides = _check_sample(params)
-        return "\n".join(["data set sample is generated", *_describe_absent(sides)])
+        return Checked(params.dataset, notes=tuple(_describe_absent(_check_sample(params))))
     folder = Path("data/videos") / params.dataset
     if not (root / folder).exists() and (root / f"{folder}.dvc").exists():
         raise InputError(folder, "is not here", remedy=f"dvc pull {folder}.dvc")
@@ -131,18 +151,18 @@ def _check_dataset(params: AllParams, root: Path) -> str:
     grouped = [GroupedClip(clip.label, clip.name, clip.group, clip.official) for clip in clips]
     sides = _check_split(params, grouped, folder)
     short = _check_headers(params, clips)
-    told = f"data set {params.dataset}: {len(clips)} clips of {len(labels)} classes"
     notes = [*_describe_groups(params, grouped), *_describe_absent(sides)]
-    return "\n".join([told, *notes, *_describe_short(short, params.pack, num_clips=len(clips))])
+    notes += _describe_short(short, params.pack, num_clips=len(clips))
+    return Checked(params.dataset, len(clips), len(labels), tuple(notes))
 
 
 def _describe_groups(params: AllParams, clips: Sequence[GroupedClip]) -> list[str]:
     """What a person may not have meant."""
     notes = []
     if len({clip.group for clip in clips}) == len(clips):
-        notes.append("  every clip is a group of its own: figures may flatter")
+        notes.append("every clip is a group of its own: figures may flatter")
     if params.split.strategy == "official" and is_by_ucf101_rule(clips):
-        notes.append(f"  {UCF101_RULE}")
+        notes.append(UCF101_RULE)
     return notes
 
 
@@ -164,7 +184,7 @@ def _check_split(params: AllParams, clips: Sequence[GroupedClip], place: Path | 
 
 
 def _describe_absent(sides: Sides) -> list[str]:
-    return [f"  {side} has no clip of {label}" for side, label in find_absent(sides)]
+    return [f"{side} has no clip of {label}" for side, label in find_absent(sides)]
 
 
 def _check_sample(params: AllParams) -> Sides:
@@ -237,7 +257,7 @@ def _describe_short(
         return []
     if geometry.short_clips == "fail" or len(short) == num_clips:
         raise _too_short(*short[0], geometry)
-    return [f"  {len(short)} of {num_clips} clips are shorter than the window, will be dropped"]
+    return [f"{len(short)} of {num_clips} clips are shorter than the window, will be dropped"]
 
 
 def _too_short(path: Path, num_frames: int, geometry: ClipGeometry) -> InputError:

@@ -1,6 +1,7 @@
 """`kinetrack data` and `kinetrack frames show`: look at what the data set holds."""
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -46,7 +47,7 @@ class _Frames(NamedTuple):
     rows: list[FramesRow]
 
 
-def print_data(root: Path, *, open_page: bool) -> None:
+def print_data(root: Path, *, open_page: bool, as_json: bool = False) -> None:
     """Print the data set's tables, write them to `reports/data/`, and make its page.
 
     Raises:
@@ -59,8 +60,11 @@ def print_data(root: Path, *, open_page: bool) -> None:
     write_data_page(
         page, dataset=frames.dataset, rows=frames.rows, overview=overview, frames=frames.folder
     )
-    _print_overview(frames.dataset, overview)
-    print(f"\ntables in {TABLES_FOLDER}, pictures in {page}")
+    if as_json:
+        print(json.dumps(_to_json(frames.dataset, overview, page), indent=2))
+    else:
+        _print_overview(frames.dataset, overview)
+        print(f"\ntables in {TABLES_FOLDER}, pictures in {page}")
     if open_page:
         open_browser(page)
 
@@ -126,6 +130,21 @@ def _read_dropped(root: Path, dataset: str) -> list[DroppedRow]:
     if locked_inputs("split", root=root).get(index) != md5 or not path.exists():
         return []
     return read_index(path, DroppedRow, remedy="dvc repro split")
+
+
+def _to_json(dataset: str, overview: Overview, page: Path) -> dict[str, object]:
+    tables = {
+        name: [row._asdict() for row in rows]
+        for name, rows in overview._asdict().items()
+        if name != "total"
+    }
+    return {
+        "dataset": dataset,
+        "total": overview.total._asdict(),
+        **tables,
+        "tables": str(TABLES_FOLDER),
+        "page": str(page),
+    }
 
 
 def _print_overview(dataset: str, overview: Overview) -> None:

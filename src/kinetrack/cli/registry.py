@@ -65,6 +65,54 @@ class _Candidate(NamedTuple):
         }
 
 
+class Promotion(NamedTuple):
+    """What was done with a run's model, or would be."""
+
+    name: str
+    alias: str
+    metric: str
+    candidate: _Candidate
+    version: ModelVersion | None
+    """None where nothing was done."""
+    before: ModelVersion | None
+    """The one that had the alias, if it is of another run."""
+
+    def describe(self) -> str:
+        """Lines for people."""
+        record, score = self.candidate.record, self.candidate.score
+        what = f"{self.version} is {self.alias}"
+        if self.version is None:
+            what = f"{self.name} would have a new {self.alias}"
+        lines = [f"promote: {what}: run {record.name} ({record.run_id})"]
+        lines.append(f"  {score.describe(self.metric)}")
+        if self.before:
+            earlier = from_tags(self.before.tags)
+            told = f": {earlier.describe(self.metric)}" if earlier else ""
+            lines.append(f"  before: {self.before}{told}")
+        return "\n".join(printable(line) for line in lines)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values."""
+        earlier = from_tags(self.before.tags) if self.before else None
+        return {
+            "name": self.name,
+            "version": self.version.version if self.version else None,
+            "alias": self.alias,
+            "run_id": self.candidate.record.run_id,
+            "is_done": self.version is not None,
+            "metric": self.metric,
+            "value": self.candidate.score.metrics[self.metric],
+            "interval": self.candidate.score.interval if self.metric == ACCURACY else None,
+            "before": {
+                "version": self.before.version,
+                "run_id": self.before.run_id,
+                "value": earlier.metrics.get(self.metric) if earlier else None,
+            }
+            if self.before
+            else None,
+        }
+
+
 def promote(
     run: str | None,
     *,
@@ -74,7 +122,7 @@ def promote(
     metric: str = ACCURACY,
     force: bool = False,
     dry_run: bool = False,
-) -> str:
+) -> Promotion:
     """Register the model of a run and give it an alias, if it is better than the present one.
 
     Better: strictly, by a metric on the same test clips. A model is registered once, whatever
@@ -85,9 +133,6 @@ def promote(
         name: of the registered model; None: that of the data set.
         force: without a comparison.
         dry_run: change nothing.
-
-    Returns:
-        What was done, as text.
 
     Raises:
         InputError: no such run, one without a finished, evaluated and whole model; one that is not
@@ -106,12 +151,14 @@ def promote(
         if not force:
             _require_same_labels(candidate, versions)
             _require_better(candidate, present, alias=alias, metric=metric)
+        before = present if present and present.run_id != record.run_id else None
+        done = Promotion(name, alias, metric, candidate, None, before)
         if dry_run:
-            return _tell(candidate, f"{name} would have a new {alias}", present, metric)
+            return done
         tags, description = candidate.to_tags(), _describe(candidate)
         version = register_model(record.run_id, name, tags=tags, description=description)
         set_alias(version, alias)
-    return _tell(candidate, f"{version} is {alias}", present, metric)
+    return done._replace(version=version)
 
 
 def _find_present(root: Path) -> RunRecord:
@@ -198,16 +245,6 @@ def _is_cost(metric: str) -> bool:
 
 def _is_better(new: float, present: float, metric: str) -> bool:
     return new < present if _is_cost(metric) else new > present
-
-
-def _tell(candidate: _Candidate, what: str, present: ModelVersion | None, metric: str) -> str:
-    lines = [f"promote: {what}: run {candidate.record.name} ({candidate.record.run_id})"]
-    lines.append(f"  {candidate.score.describe(metric)}")
-    if present and present.run_id != candidate.record.run_id:
-        before = from_tags(present.tags)
-        told = f": {before.describe(metric)}" if before else ""
-        lines.append(f"  before: {present}{told}")
-    return "\n".join(printable(line) for line in lines)
 
 
 def _describe(candidate: _Candidate) -> str:

@@ -1,5 +1,7 @@
 """`kinetrack summary`: what was trained, how well, and what to do next."""
 
+import json
+from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
 
@@ -9,12 +11,14 @@ from rich.table import Table
 from kinetrack.cli.reported import EVALUATION, HISTORY, MODEL, read_metrics, read_table
 from kinetrack.cli.screen import table_console
 from kinetrack.data.index import SIDES
-from kinetrack.learning.checkpoint import read_card
+from kinetrack.learning.checkpoint import ModelCard, read_card
 from kinetrack.params import load_params
 from kinetrack.using.evaluation import ClassScore
 
+_SHARES = ("precision", "recall", "f1")
 
-def print_summary(root: Path) -> None:
+
+def print_summary(root: Path, *, as_json: bool = False) -> None:
     """Print the result of the last pipeline run.
 
     Raises:
@@ -24,6 +28,9 @@ def print_summary(root: Path) -> None:
     history = read_table(root / HISTORY, {f"{side}_accuracy" for side in SIDES})
     scores = read_table(root / EVALUATION / "per_class.csv", set(ClassScore._fields))
     metrics = read_metrics(root)
+    if as_json:
+        print(json.dumps(_to_json(card, history, scores, metrics), indent=2))
+        return
     console = table_console(soft_wrap=True)
     console.print(
         f"\nTrained [bold]{card.model}[/] on data set [bold]{escape(load_params()['dataset'])}[/]: "
@@ -42,6 +49,33 @@ def print_summary(root: Path) -> None:
     )
 
 
+def _to_json(
+    card: ModelCard,
+    history: Sequence[Mapping[str, str]],
+    scores: Sequence[Mapping[str, str]],
+    metrics: Mapping[str, float],
+) -> dict[str, object]:
+    last = {name: float(value) for name, value in history[-1].items()}
+    return {
+        "model": card.model,
+        "dataset": load_params()["dataset"],
+        "labels": card.labels,
+        "parameters": card.parameters,
+        "gflop_per_clip": card.gflop_per_clip,
+        "epochs": len(history),
+        "last_epoch": {name: None if isnan(value) else value for name, value in last.items()},
+        "test": metrics,
+        "classes": [
+            {
+                **row,
+                **{name: float(row[name]) for name in _SHARES},
+                "num_clips": int(row["num_clips"]),
+            }
+            for row in scores
+        ],
+    }
+
+
 def _describe_training(last: dict[str, str]) -> str:
     accuracies = {side: float(last[f"{side}_accuracy"]) for side in SIDES}
     watched = {side: accuracy for side, accuracy in accuracies.items() if not isnan(accuracy)}
@@ -54,6 +88,6 @@ def _class_table(rows: list[dict[str, str]]) -> Table:
     for name in ("precision", "recall", "F1", "test clips"):
         table.add_column(name, justify="right")
     for row in rows:
-        shares = (f"{float(row[name]):.3f}" for name in ("precision", "recall", "f1"))
+        shares = (f"{float(row[name]):.3f}" for name in _SHARES)
         table.add_row(escape(row["label"]), *shares, row["num_clips"])
     return table

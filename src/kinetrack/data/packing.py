@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kinetrack.data.containers import MOST_PIXELS
 from kinetrack.data.frame_archives import read_frames
-from kinetrack.data.sampling import Crop, centre_box, resized_size
+from kinetrack.data.sampling import ClipGeometry, Crop, centre_box, resized_size
 from kinetrack.errors import InputError, WriteError
 
 _BILINEAR = Image.Resampling.BILINEAR
@@ -61,6 +61,30 @@ def pack_clip(
             image, crop, resize_px=resize_px, size_px=size_px, spare_px=spare_px
         )
     return torch.from_numpy(pixels_thwc).permute(3, 0, 1, 2)
+
+
+def pack_window(
+    archive: Path,
+    indices: Sequence[int],
+    geometry: ClipGeometry,
+    *,
+    scratch: Path | None = None,
+) -> Tensor:
+    """Read frames of an archive as `pack_clip` does, by the params of section `pack`.
+
+    Raises:
+        InputError: as `pack_clip`.
+        WriteError: `scratch` has no room.
+    """
+    return pack_clip(
+        archive,
+        indices,
+        crop=geometry.crop,
+        resize_px=geometry.resize_px,
+        size_px=geometry.size_px,
+        spare_px=geometry.spare_px,
+        scratch=scratch,
+    )
 
 
 def _make_room(shape: tuple[int, int, int, int], scratch: Path | None) -> NDArray[np.uint8]:

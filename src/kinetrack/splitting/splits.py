@@ -57,7 +57,7 @@ def read_split(path: Path) -> Split:
     try:
         split = Split.model_validate_json(path.read_bytes())
     except (OSError, ValidationError) as error:
-        found = str(error).splitlines()[-1] if isinstance(error, OSError) else _first(error)
+        found = error if isinstance(error, OSError) else _first(error)
         raise InputError(path, "is no split", found=found, remedy="dvc repro split") from None
     counts = Counter(clip for side in SIDES for clip in split.side(side))
     twice = min((clip for clip, count in counts.items() if count > 1), default=None)

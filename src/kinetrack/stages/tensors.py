@@ -198,21 +198,13 @@ def read_rows(recipe: str) -> Reading[TensorsRow]:
 
 def _pack(source: tuple[Path, int], path: Path, *, geometry: ClipGeometry) -> Record:
     # Here, so that torch is loaded by the workers only, and where nothing is packed by nobody.
-    from kinetrack.data.packing import pack_clip
+    from kinetrack.data.packing import pack_window
     from kinetrack.data.tensors import save_tensor
 
     archive, num_frames = source
     indices = packed_indices(geometry, num_frames)
     make_folder(path.parent)
-    clip = pack_clip(
-        archive,
-        indices,
-        crop=geometry.crop,
-        resize_px=geometry.resize_px,
-        size_px=geometry.size_px,
-        spare_px=geometry.spare_px,
-        scratch=path.parent,
-    )
+    clip = pack_window(archive, indices, geometry, scratch=path.parent)
     return Record(save_tensor(path, clip), {"packed_frames": len(indices)})
 
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import IO, Literal, NamedTuple, cast, get_args
+from typing import IO, Literal, NamedTuple, cast
 
 import av
 import numpy as np
@@ -23,7 +23,6 @@ from kinetrack.using.frame_times import EARLY_S, FrameTimes
 from kinetrack.using.timeline import Footage
 
 DrawnForm = Literal["mp4", "gif"]
-DRAWN_FORMS: tuple[DrawnForm, ...] = get_args(DrawnForm)
 
 # Long sides: nobody can read on smaller pictures, and larger ones cost the encoder gigabytes.
 _SMALLEST_PX, _LARGEST_PX = 320, 1920

@@ -35,11 +35,9 @@ def find_errors(
     Raises:
         InputError: a packed clip cannot be read.
     """
-    wrong = [row for row in predictions if row["actual"] != row["predicted"]]
-    wrong.sort(key=lambda row: (-float(row["probability"]), row["actual"], row["clip"]))
     rows = {(row.label, row.clip): row for row in side.rows}
     examples: list[Example] = []
-    for error in wrong:
+    for error in surest_errors(predictions):
         row = rows.get((error["actual"], error["clip"]))
         if row is not None and len(examples) < most:
             tensor = load_clip(
@@ -49,6 +47,13 @@ def find_errors(
             frames = tensor[:, chosen].permute(1, 2, 3, 0).numpy()
             examples.append(Example(frames, _describe(error)))
     return examples
+
+
+def surest_errors(predictions: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Return the rows of wrong answers, that of which the model was surest first."""
+    wrong = [row for row in predictions if row["actual"] != row["predicted"]]
+    wrong.sort(key=lambda row: (-float(row["probability"]), row["actual"], row["clip"]))
+    return wrong
 
 
 def _describe(error: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from kinetrack.data.containers import VideoError
 from kinetrack.data.decoding import Decoding
 from kinetrack.data.frames import ExtractionReport, extract_frames
-from kinetrack.data.packing import pack_clip
+from kinetrack.data.packing import pack_window
 from kinetrack.data.sampling import (
     ClipGeometry,
     is_short,
@@ -110,14 +110,7 @@ def choose_views(geometry: ClipGeometry, num_frames: int, windows: int = 1) -> I
 
 def cut_clip(archive: Path, indices: Sequence[int], geometry: ClipGeometry) -> NDArray[np.uint8]:
     """Make the window (3, T, H, W) of these frames; only they are read."""
-    packed = pack_clip(
-        archive,
-        indices,
-        crop=geometry.crop,
-        resize_px=geometry.resize_px,
-        size_px=geometry.size_px,
-        spare_px=geometry.spare_px,
-    )
+    packed = pack_window(archive, indices, geometry)
     clip: NDArray[np.uint8] = (
         cut_view(packed.permute(1, 2, 3, 0), geometry, View()).permute(3, 0, 1, 2).numpy()
     )

@@ -98,15 +98,6 @@ def describe_sides(rows: Sequence[TensorsRow]) -> list[SideFacts]:
     return found
 
 
-def surest_errors(
-    predictions: Sequence[Mapping[str, str]], *, most: int
-) -> list[Mapping[str, str]]:
-    """Return the rows of wrong answers that the model was surest of, the surest first."""
-    wrong = [row for row in predictions if row["actual"] != row["predicted"]]
-    wrong.sort(key=lambda row: (-float(row["probability"]), row["actual"], row["clip"]))
-    return wrong[:most]
-
-
 def least_sure_hits(
     predictions: Sequence[Mapping[str, str]], *, most: int
 ) -> list[Mapping[str, str]]:

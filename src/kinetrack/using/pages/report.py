@@ -13,10 +13,11 @@ from torch import nn
 from kinetrack.data.tensors import PackedSide
 from kinetrack.parallel import with_progress
 from kinetrack.tracking.figures import draw_confusion, draw_metric, draw_reliability
+from kinetrack.using.examples import surest_errors
 from kinetrack.using.pages.charts import to_svg
 from kinetrack.using.pages.document import write_page
 from kinetrack.using.pages.strips import Strip, draw_strip
-from kinetrack.using.report import Report, class_shares, least_sure_hits, surest_errors
+from kinetrack.using.report import Report, class_shares, least_sure_hits
 from kinetrack.using.saliency import class_saliency
 
 _MOST_STRIPS = 8
@@ -55,7 +56,7 @@ def write_report_page(
         model: that of the report, in evaluation mode, on the CPU.
         side: the packed test clips; without them there are no pictures.
     """
-    errors = surest_errors(report.predictions, most=_MOST_STRIPS)
+    errors = surest_errors(report.predictions)[:_MOST_STRIPS]
     hits = least_sure_hits(report.predictions, most=_MOST_STRIPS)
     rows = [*errors, *hits]
     shown = [
