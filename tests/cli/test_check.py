@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -36,9 +37,17 @@ def set_params(root, **changes):
 
 
 def test_a_good_project_is_told_in_one_line(root):
-    assert check_project(root).describe() == (
+    checked = check_project(root)
+    assert checked.describe() == (
         "check: params.yaml is fine (edited); data set mine: 6 clips of 2 classes"
     )
+    assert json.loads(json.dumps(checked._asdict())) == {
+        "dataset": "mine",
+        "num_clips": 6,
+        "num_classes": 2,
+        "notes": [],
+        "preset": None,
+    }
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import hashlib
+import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -227,19 +229,28 @@ def test_frames_alone_is_the_stage_and_frames_show_is_not(root, monkeypatch):
     monkeypatch.chdir(root)
     monkeypatch.setattr("kinetrack.cli.check.check_project", lambda root: ran.append("check"))
     monkeypatch.setattr(
-        "kinetrack.versioning.commands.repro", lambda stage, *, root: ran.append(stage) or 0
+        "kinetrack.versioning.commands.repro",
+        lambda stage, *, root, dry_run: ran.append(f"{stage}{' dry' * dry_run}") or 0,
     )
     assert CliRunner().invoke(app, ["frames"]).exit_code == 0
     assert ran == ["check", "frames"]
     shown = CliRunner().invoke(app, ["frames", "show", "v_g02_c01", "--no-open"])
     assert (shown.exit_code, shown.stdout.count(".html")) == (0, 1)
     assert ran == ["check", "frames"]
+    for stage in ("frames", "train"):
+        assert CliRunner().invoke(app, [stage, "--dry-run"]).exit_code == 0
+    assert ran[2:] == ["check", "frames dry", "check", "train dry"]
 
 
 def test_the_commands_reach_their_functions(root, monkeypatch, opened):
     monkeypatch.chdir(root)
     assert CliRunner().invoke(app, ["data", "--open"]).exit_code == 0
     assert len(opened) == 1
+    shown = json.loads(CliRunner().invoke(app, ["data", "--json"]).stdout)
+    assert shown["dataset"] == "mine"
+    assert [one["label"] for one in shown["classes"]] == ["Jump", "Walk"]
+    assert shown["total"]["clips"] == sum(one["clips"] for one in shown["classes"])
+    assert Path(shown["page"]).exists()
     result = CliRunner().invoke(app, ["data", "--diff", "nowhere"])
     assert "is no Git revision" in str(result.exception)
 
@@ -263,6 +274,8 @@ def test_data_diff_names_clips_and_classes_with_and_without_a_manifest(tmp_path,
     project.set_params(dataset="mine")
     commit()
     assert difference() == ["no clip changed"]
+    print_changes(project.folder, "HEAD", as_json=True)
+    assert json.loads(capsys.readouterr().out)["added"] == []
 
     (folder / "Run").mkdir()
     (folder / "Walk/d.avi").rename(folder / "Run/d.avi")

@@ -1,9 +1,12 @@
+import json
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 
 from kinetrack.cli.summary import print_summary
+from kinetrack.cli.version import _find_commit
 from kinetrack.errors import InputError
 from kinetrack.files import write_json
 from kinetrack.learning.checkpoint import save_model
@@ -41,10 +44,36 @@ def test_outside_a_project_it_says_so(tmp_path):
 
 
 def test_the_version_is_that_of_the_package(project):
-    from importlib.metadata import version
+    """And, in a checkout, names the commit; with a star where that is not all."""
+    told = f"kinetrack {version('kinetrack')}"
+    commit = project.run("git", "rev-parse", "--short=7", "HEAD").stdout.strip()
 
-    result = project.run("python", "-m", "kinetrack.cli.main", "--version")
-    assert result.stdout.strip() == version("kinetrack")
+    def ask() -> str:
+        # With the code of the project, as it would be with an editable install.
+        result = project.run(
+            "env", "PYTHONPATH=src", "python", "-m", "kinetrack.cli.main", "--version"
+        )
+        return result.stdout.strip()
+
+    assert ask() == f"{told} (commit {commit})"
+    code = project.folder / "src/kinetrack/errors.py"
+    original = code.read_text()
+    code.write_text(f"{original}\n# changed\n")
+    assert ask() == f"{told} (commit {commit}*)"
+    code.write_text(original)
+
+
+def test_without_git_behind_it_the_version_stands_alone(tmp_path):
+    (tmp_path / "kinetrack").mkdir()
+    (tmp_path / "kinetrack/__init__.py").touch()
+    assert _find_commit(tmp_path / "kinetrack") == ""
+    # As an environment within a repository, which ignores it.
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert _find_commit(tmp_path / "kinetrack") == ""
 
 
 def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeypatch):
@@ -76,6 +105,12 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
         "make ui",
     ):
         assert text in screen
+    print_summary(project.folder, as_json=True)
+    told = json.loads(capsys.readouterr().out)
+    assert (told["model"], told["epochs"], told["test"]["accuracy"]) == ("small_3dcnn", 1, 0.625)
+    assert told["last_epoch"]["val_accuracy"] == 0.5
+    assert told["last_epoch"]["test_loss"] is None
+    assert told["classes"] == [{**scores, "f1": pytest.approx(2 / 3)}]
     for path in ("evaluate/metrics.json", "train/history.csv"):
         (reports / path).write_text("<<<<<<< HEAD\n")
         with pytest.raises(InputError, match=f"{path}: .* -> make repro"):

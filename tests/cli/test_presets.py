@@ -35,6 +35,18 @@ def test_a_preset_takes_the_place_of_params(root):
     assert find_preset(root) == "lecture"
 
 
+def test_a_dry_run_names_the_lines_that_would_differ(root):
+    before = (root / "params.yaml").read_bytes()
+    told = apply_preset("lecture", root=root, force=False, keep_dataset=False, dry_run=True)
+    assert [line for line in told.splitlines() if line.startswith("+dataset: ucf101")]
+    assert (root / "params.yaml").read_bytes() == before
+    told = apply_preset("sample", root=root, force=False, keep_dataset=False, dry_run=True)
+    assert told == "params.yaml is preset sample already"
+    edit(root, "epochs: ", "epochs: 1")
+    with pytest.raises(InputError, match=r"was edited.*--force"):
+        apply_preset("lecture", root=root, force=False, keep_dataset=False, dry_run=True)
+
+
 def test_a_missing_params_file_is_made(root):
     (root / "params.yaml").unlink()
     apply_preset("sample", root=root, force=False, keep_dataset=False)

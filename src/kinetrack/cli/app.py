@@ -37,18 +37,17 @@ app = typer.Typer(
     cls=_OrderOfUse,
     help="Folders of action videos into a trained, tracked, reproducible action recogniser.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
 @app.callback(invoke_without_command=True)
 def options(
-    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print version and commit.")] = False,
 ) -> None:
     """Hold the options that belong to no command."""
     if version:
-        from importlib.metadata import version as installed_version
+        from kinetrack.cli.version import describe_version
 
-        typer.echo(installed_version("kinetrack"))
+        typer.echo(describe_version())
         raise typer.Exit

@@ -1,5 +1,6 @@
 """`kinetrack data --diff REV`: which clips and classes changed since a Git revision."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from kinetrack.params import PARAMS_FILE, load_params
 from kinetrack.versioning.changes import FolderChanges, folder_changes, read_old_file
 
 
-def print_changes(root: Path, revision: str) -> None:
+def print_changes(root: Path, revision: str, *, as_json: bool = False) -> None:
     """Print what changed in the data set's videos since a Git revision, one line a clip.
 
     Raises:
@@ -33,6 +34,10 @@ def print_changes(root: Path, revision: str) -> None:
         modified=set(changes.modified),
         renamed=dict(changes.moved),
     )
+    if as_json:
+        told = {"dataset": dataset, "revision": revision, **differences._asdict()}
+        print(json.dumps(told, indent=2))
+        return
     print(printable(f"Data set {dataset}, from {revision} to the workspace"))
     for line in _describe(differences):
         print(printable(line))

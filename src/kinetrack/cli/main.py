@@ -5,7 +5,10 @@ import sys
 
 from kinetrack.cli.app import app
 from kinetrack.cli.commands import data, models, results, stages, start, store  # noqa: F401  # each adds its commands
+from kinetrack.cli.examples import add_examples
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
+
+add_examples(app)
 
 
 def main() -> None:

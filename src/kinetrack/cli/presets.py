@@ -1,9 +1,10 @@
 """Presets: complete params files that take the place of `params.yaml`."""
 
 import re
+from difflib import unified_diff
 from pathlib import Path
 
-from kinetrack.errors import InputError
+from kinetrack.errors import InputError, printable
 from kinetrack.files import write_text
 from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_params
 
@@ -11,8 +12,15 @@ PRESETS_FOLDER = Path("presets")
 _DATASET_LINE = re.compile(r"^dataset:[ \t]*[^\s#]+", re.MULTILINE)
 
 
-def apply_preset(name: str, *, root: Path, force: bool, keep_dataset: bool) -> str:
+def apply_preset(
+    name: str, *, root: Path, force: bool, keep_dataset: bool, dry_run: bool = False
+) -> str:
     """Replace `params.yaml` by a preset; return one line on what was done.
+
+    Args:
+        force: also where edits are lost.
+        keep_dataset: all but the data set is replaced.
+        dry_run: change nothing; return a line for each line that would differ.
 
     Raises:
         InputError: no such preset, or a damaged one; or `params.yaml` has edits that would be lost.
@@ -32,8 +40,19 @@ def apply_preset(name: str, *, root: Path, force: bool, keep_dataset: bool) -> s
             "was edited: it is none of the presets",
             remedy=f"commit or copy it, then: kinetrack preset {name} --force",
         )
+    if dry_run:
+        return _describe_changes(path, text, name)
     write_text(path, text)
     return f"{PARAMS_FILE} is preset {name} now, dataset {load_params(path)['dataset']}"
+
+
+def _describe_changes(path: Path, text: str, name: str) -> str:
+    old = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+    lines = unified_diff(
+        old.splitlines(), text.splitlines(), PARAMS_FILE.name, f"preset {name}", n=0, lineterm=""
+    )
+    told = [printable(line) for line in lines if not line.startswith("@@")]
+    return "\n".join(told) or f"{PARAMS_FILE} is preset {name} already"
 
 
 def use_dataset(name: str, *, root: Path) -> str:

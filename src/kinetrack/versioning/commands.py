@@ -8,9 +8,13 @@ from pathlib import Path
 from kinetrack.errors import InputError
 
 
-def repro(stage: str, *, root: Path) -> int:
-    """Bring a stage and all before it up to date; return DVC's exit code."""
-    command = [sys.executable, "-m", "dvc", "repro", stage]
+def repro(stage: str, *, root: Path, dry_run: bool = False) -> int:
+    """Bring a stage and all before it up to date; return DVC's exit code.
+
+    Args:
+        dry_run: only print which stages would run.
+    """
+    command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry_run else []), stage]
     return subprocess.run(command, cwd=root, env=_environment(), check=False).returncode
 
 

@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from kinetrack.cli.app import DATA, app
+from kinetrack.cli.completion import clip_names, dataset_names
+from kinetrack.cli.options import AsJson
 from kinetrack.cli.places import enter
 
 
@@ -15,17 +17,18 @@ def data(
         str | None, typer.Option(metavar="REV", help="Changes since a Git revision instead.")
     ] = None,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page of pictures.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the data set's clips, lengths, sizes and problems; make a page of pictures."""
     root = enter()
     if diff is not None:
         from kinetrack.cli.changes import print_changes
 
-        print_changes(root, diff)
+        print_changes(root, diff, as_json=as_json)
     else:
         from kinetrack.cli.data import print_data
 
-        print_data(root, open_page=open_page)
+        print_data(root, open_page=open_page, as_json=as_json)
 
 
 @app.command(rich_help_panel=DATA)
@@ -97,10 +100,16 @@ def gc(
 
 @app.command(rich_help_panel=DATA)
 def forget(
-    clips: Annotated[list[str], typer.Argument(help="<Class>/<clip>, or the clip alone.")],
+    clips: Annotated[
+        list[str],
+        typer.Argument(help="<Class>/<clip>, or the clip alone.", autocompletion=clip_names),
+    ],
     *,
     dataset: Annotated[
-        str | None, typer.Option(help="Its data set; default: that of params.yaml.")
+        str | None,
+        typer.Option(
+            help="Its data set; default: that of params.yaml.", autocompletion=dataset_names
+        ),
     ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Take them out of the present version.")

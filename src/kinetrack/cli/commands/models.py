@@ -1,24 +1,21 @@
 """Commands on models: choose one, take it elsewhere, ask it."""
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from kinetrack.cli.app import MODELS, app
-from kinetrack.cli.options import Model
+from kinetrack.cli.completion import run_names
+from kinetrack.cli.options import AsJson, DryRun, Model, PresentRun
 from kinetrack.cli.places import enter, enter_if_project, present_model
 
 
 @app.command(rich_help_panel=MODELS)
 def promote(
-    run: Annotated[
-        str | None,
-        typer.Argument(
-            help="Its id, 6 digits or more of it, its name, or its experiment's in DVC;"
-            " default: the one that made the model in data/model."
-        ),
-    ] = None,
+    run: PresentRun = None,
     *,
     alias: Annotated[str, typer.Option(help="Name of the place, as champion.")],
     name: Annotated[
@@ -26,7 +23,8 @@ def promote(
     ] = None,
     metric: Annotated[str, typer.Option(help="What to compare by.")] = "test/accuracy",
     force: Annotated[bool, typer.Option("--force", help="Without a comparison.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be.")] = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
 ) -> None:
     """Register a run's model in MLflow and give it an alias, if it beats the one that has it.
 
@@ -41,7 +39,7 @@ def promote(
     told = promote(
         run, alias=alias, root=root, name=name, metric=metric, force=force, dry_run=dry_run
     )
-    typer.echo(told)
+    typer.echo(json.dumps(told.to_json(), indent=2) if as_json else told.describe())
 
 
 @app.command(rich_help_panel=MODELS)
@@ -59,7 +57,9 @@ def models(
 
 @app.command("pull-model", rich_help_panel=MODELS)
 def pull_model(
-    model: Annotated[str, typer.Argument(help="NAME@ALIAS, NAME/VERSION, or a run.")],
+    model: Annotated[
+        str, typer.Argument(help="NAME@ALIAS, NAME/VERSION, or a run.", autocompletion=run_names)
+    ],
     into: Annotated[
         Path | None,
         typer.Option(help="Folder to make; default: one below models/.", resolve_path=True),
@@ -117,7 +117,8 @@ def predict(
 
     A step has the label of the window around its middle, which is judged as a clip of its own;
     steps in a row of one label are printed as one. Folders stand for all videos below them. A
-    video that cannot be used is named, and the others are done.
+    video that cannot be used is named, and the others are done. Videos are decoded on this machine:
+    KINETRACK_DASK has no effect here.
 
     Exit code 0: every video has an answer; 1: some have; 2: none has, or bad input; 141: the
     output is no longer read.
@@ -126,10 +127,8 @@ def predict(
 
     if as_json and as_csv:
         raise typer.BadParameter("--json and --csv are two forms: choose one")
-    for option, value in {"--stride": stride, "--draw": draw, "--as": draw_as}.items():
-        needed, there = ("--draw", draw) if option == "--as" else ("--window", window)
-        if value is not None and there is None:
-            raise typer.BadParameter(f"{option} needs {needed}")
+    _require_with(window, {"--stride": stride, "--draw": draw}, "--window")
+    _require_with(draw, {"--as": draw_as}, "--draw")
     if window is not None and views > 1:
         raise typer.BadParameter("--window has one view of each step: leave --views out")
     form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
@@ -138,6 +137,13 @@ def predict(
         walk = Walk(window, 1.0 if stride is None else stride, draw, draw_as or "mp4")
     model = model or present_model()
     raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form, walk=walk))
+
+
+def _require_with(needed: object, options: Mapping[str, object], name: str) -> None:
+    """Refuse options that have an effect together with another one only."""
+    for option, value in options.items():
+        if value is not None and needed is None:
+            raise typer.BadParameter(f"{option} needs {name}")
 
 
 @app.command(rich_help_panel=MODELS)

@@ -1,5 +1,6 @@
 """Commands on results: runs in MLflow, reports, comparisons, repetitions."""
 
+import json
 import os
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +8,8 @@ from typing import Annotated
 import typer
 
 from kinetrack.cli.app import RESULTS, app
+from kinetrack.cli.completion import run_names
+from kinetrack.cli.options import AsJson, Run
 from kinetrack.cli.places import enter, enter_if_project
 from kinetrack.errors import InputError
 
@@ -16,6 +19,7 @@ def track(
     send_all: Annotated[
         bool, typer.Option("--all", help="Also trainings that were meant for another store.")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Bring MLflow to what the files say: runs that it missed, test results, means of repetitions.
 
@@ -24,7 +28,8 @@ def track(
     """
     from kinetrack.cli.track import track
 
-    typer.echo(track(enter(), of_other_stores=send_all).describe())
+    told = track(enter(), of_other_stores=send_all)
+    typer.echo(json.dumps(told._asdict(), indent=2) if as_json else told.describe())
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -51,11 +56,11 @@ def runs(
 
 
 @app.command(rich_help_panel=RESULTS)
-def summary() -> None:
+def summary(as_json: AsJson = False) -> None:
     """Say what was trained, how well, and what to do next."""
     from kinetrack.cli.summary import print_summary
 
-    print_summary(enter())
+    print_summary(enter(), as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS)
@@ -81,7 +86,8 @@ def compare(
         list[str],
         typer.Argument(
             help="Two or more: runs as for reproduce, models:/NAME@ALIAS, or files of predictions"
-            " (.csv). The others are compared with the first."
+            " (.csv). The others are compared with the first.",
+            autocompletion=run_names,
         ),
     ],
     as_json: Annotated[
@@ -120,12 +126,7 @@ def compare(
 
 @app.command(rich_help_panel=RESULTS)
 def reproduce(
-    run: Annotated[
-        str,
-        typer.Argument(
-            help="Its id, 6 digits or more of it, its name, or its experiment's in DVC."
-        ),
-    ],
+    run: Run,
     into: Annotated[
         Path | None,
         typer.Option(help="Folder to make; default: beside the project.", resolve_path=True),

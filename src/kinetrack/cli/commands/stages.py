@@ -5,23 +5,24 @@ from typing import Annotated
 import typer
 
 from kinetrack.cli.app import STAGES, app
+from kinetrack.cli.options import Clip, DryRun
 from kinetrack.cli.places import enter
 from kinetrack.errors import EXIT_BAD_INPUT
 
 
-def _bring_up_to_date(stage: str) -> None:
+def _bring_up_to_date(stage: str, *, dry_run: bool) -> None:
     from kinetrack.cli.check import check_project
     from kinetrack.versioning.commands import repro
 
     root = enter()
     check_project(root)
     # DVC ends in 255 whatever a stage said; its own line stands above.
-    raise typer.Exit(EXIT_BAD_INPUT if repro(stage, root=root) else 0)
+    raise typer.Exit(EXIT_BAD_INPUT if repro(stage, root=root, dry_run=dry_run) else 0)
 
 
 def _add_stage(name: str, description: str) -> None:
-    def bring_up_to_date() -> None:
-        _bring_up_to_date(name)
+    def bring_up_to_date(dry_run: DryRun = False) -> None:
+        _bring_up_to_date(name, dry_run=dry_run)
 
     app.command(name, rich_help_panel=STAGES, help=description)(bring_up_to_date)
 
@@ -39,14 +40,15 @@ _add_stage("evaluate", "Judge the model on the test clips")
 
 
 @frames_app.callback()
-def frames(context: typer.Context) -> None:
+def frames(context: typer.Context, dry_run: DryRun = False) -> None:
+    """Decode, unless a command below is asked for."""
     if context.invoked_subcommand is None:
-        _bring_up_to_date("frames")
+        _bring_up_to_date("frames", dry_run=dry_run)
 
 
 @frames_app.command("show")
 def show_frames(
-    clip: Annotated[str, typer.Argument(help="<Class>/<clip>, or the clip alone.")],
+    clip: Clip,
     no_open: Annotated[bool, typer.Option("--no-open", help="Only make the page.")] = False,
 ) -> None:
     """Make a page of one clip's frames and facts, and open it."""

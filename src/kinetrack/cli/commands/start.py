@@ -1,12 +1,14 @@
 """Commands to start with: params, a data set, and whether all is as it should be."""
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from kinetrack.cli.app import START, app
-from kinetrack.cli.options import AsJson
+from kinetrack.cli.completion import preset_names
+from kinetrack.cli.options import AsJson, Dataset, DryRun
 from kinetrack.cli.places import enter
 
 LabelFolder = Literal["top", "parent"]
@@ -15,14 +17,20 @@ OnBroken = Literal["fail", "skip"]
 
 @app.command(rich_help_panel=START)
 def preset(
-    name: Annotated[str, typer.Argument(help="A file of presets/, without its suffix.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="A file of presets/, without its suffix.", autocompletion=preset_names),
+    ],
+    *,
     force: Annotated[bool, typer.Option(help="Replace an edited params.yaml too.")] = False,
     keep_dataset: Annotated[bool, typer.Option(help="Keep the data set chosen now.")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Put a preset in place of params.yaml."""
     from kinetrack.cli.presets import apply_preset
 
-    typer.echo(apply_preset(name, root=enter(), force=force, keep_dataset=keep_dataset))
+    told = apply_preset(name, root=enter(), force=force, keep_dataset=keep_dataset, dry_run=dry_run)
+    typer.echo(told)
 
 
 @app.command("import", rich_help_panel=START)
@@ -80,7 +88,7 @@ def import_(
 
 
 @app.command(rich_help_panel=START)
-def use(name: Annotated[str, typer.Argument(help="A folder of data/videos/.")]) -> None:
+def use(name: Dataset) -> None:
     """Choose the data set: sets dataset in params.yaml."""
     from kinetrack.cli.presets import use_dataset
 
@@ -88,11 +96,12 @@ def use(name: Annotated[str, typer.Argument(help="A folder of data/videos/.")]) 
 
 
 @app.command(rich_help_panel=START)
-def check() -> None:
+def check(as_json: AsJson = False) -> None:
     """Check params.yaml and the data set, before DVC touches anything."""
     from kinetrack.cli.check import check_project
 
-    typer.echo(check_project(enter()))
+    checked = check_project(enter())
+    typer.echo(json.dumps(checked._asdict(), indent=2) if as_json else checked.describe())
 
 
 @app.command(rich_help_panel=START)
