@@ -183,6 +183,25 @@ def test_without_a_run_of_the_model_here_it_is_one_line(made_up, monkeypatch):
         promote(None, alias="champion", root=made_up.root)
 
 
+def test_what_was_done_is_told_as_plain_values_too(made_up):
+    made_up.promote(made_up.add_run("one", 8))
+    run = made_up.add_run("two", 9)
+    asked = promote(run, alias="champion", root=made_up.root, dry_run=True).to_json()
+    assert (asked["is_done"], asked["version"], made_up.holder()) == (False, None, "one")
+    done = json.loads(json.dumps(promote(run, alias="champion", root=made_up.root).to_json()))
+    assert len(done.pop("interval")) == 2
+    assert done == {
+        "name": "mine",
+        "version": 2,
+        "alias": "champion",
+        "run_id": "two",
+        "is_done": True,
+        "metric": "test/accuracy",
+        "value": 0.9,
+        "before": {"version": 1, "run_id": "one", "value": 0.8},
+    }
+
+
 def test_a_better_one_takes_the_alias_over_and_the_earlier_one_is_told(made_up):
     made_up.promote(made_up.add_run("one", 8))
     told = made_up.promote(made_up.add_run("two", 9))
