@@ -131,6 +131,50 @@ def test_every_params_key_is_documented_where_it_is_declared():
         assert lacking == [], section
 
 
+# Nobody has to scroll to read a function, and a module is about one thing.
+MOST_LINES = {"function": 60, "module": 300}
+MODULES = sorted((ROOT / "src/kinetrack").rglob("*.py"))
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def find_definitions(node: ast.AST, *, public_only: bool = False):
+    """Functions and classes below a node; of public ones, those that others can reach by name."""
+    for child in ast.iter_child_nodes(node):
+        is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        if is_function or isinstance(child, ast.ClassDef):
+            if public_only and child.name.startswith("_"):
+                continue
+            yield child
+            if public_only and is_function:
+                continue
+        yield from find_definitions(child, public_only=public_only)
+
+
+def test_no_module_and_no_function_is_long():
+    longest = {}
+    for path in MODULES:
+        name = path.relative_to(ROOT).as_posix()
+        longest[name] = ("module", len(path.read_text().splitlines()))
+        for one in find_definitions(parse(path)):
+            if not isinstance(one, ast.ClassDef):
+                longest[f"{name}: {one.name}"] = ("function", one.end_lineno - one.lineno + 1)
+    assert len(longest) > 1000
+    assert {x: size for x, (kind, size) in longest.items() if size > MOST_LINES[kind]} == {}
+
+
+def test_every_module_and_every_public_name_has_a_docstring():
+    lacking = []
+    for path in MODULES:
+        for one in (parse(path), *find_definitions(parse(path), public_only=True)):
+            if not ast.get_docstring(one):
+                lacking.append(f"{path.relative_to(ROOT)}: {getattr(one, 'name', 'module')}")
+    assert lacking == []
+
+
 # What changes files by other means than `kinetrack.files`, and why that is right there.
 WRITES_OTHERWISE = {
     "cluster.py": "the shared folder of a cluster, removed with it",

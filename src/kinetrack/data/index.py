@@ -62,7 +62,7 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def model_post_init(self, _: object) -> None:
-        # Pydantic notes the columns of every row, in more memory than the row itself takes.
+        """Share the list of columns: Pydantic's, for each row, takes more memory than the row."""
         object.__setattr__(self, "__pydantic_fields_set__", _columns(type(self)))
 
 

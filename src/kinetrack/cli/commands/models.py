@@ -12,6 +12,13 @@ from kinetrack.cli.completion import run_names
 from kinetrack.cli.options import AsJson, DryRun, Model, PresentRun
 from kinetrack.cli.places import enter, enter_if_project, present_model
 
+Videos = Annotated[
+    list[str],
+    typer.Argument(
+        help="Files, folders, patterns ('a/*.mp4', 'a/**'), or -: a name a line on stdin."
+    ),
+]
+
 
 @app.command(rich_help_panel=MODELS)
 def promote(
@@ -76,12 +83,7 @@ def pull_model(
 
 @app.command(rich_help_panel=MODELS)
 def predict(
-    videos: Annotated[
-        list[str],
-        typer.Argument(
-            help="Files, folders, patterns ('a/*.mp4', 'a/**'), or -: a name a line on stdin."
-        ),
-    ],
+    videos: Videos,
     *,
     model: Model = None,
     top: Annotated[int, typer.Option(min=1, help="So many classes of each video or step.")] = 3,
@@ -132,9 +134,8 @@ def predict(
     if window is not None and views > 1:
         raise typer.BadParameter("--window has one view of each step: leave --views out")
     form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
-    walk = None
-    if window is not None:
-        walk = Walk(window, 1.0 if stride is None else stride, draw, draw_as or "mp4")
+    stride = 1.0 if stride is None else stride
+    walk = None if window is None else Walk(window, stride, draw, draw_as or "mp4")
     model = model or present_model()
     raise typer.Exit(predict(videos, model=model, top=top, views=views, form=form, walk=walk))
 
