@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from kinetrack.cli.report import print_report
+from kinetrack.cli.report.command import print_report
 from kinetrack.cli.reported import read_lock
 from kinetrack.data.index import DroppedRow, write_index
 from kinetrack.errors import InputError

@@ -60,7 +60,8 @@ kinetrack runs --experiment kitchen
 kinetrack summary
 kinetrack summary --json
 
-kinetrack report --open
+kinetrack report --open                      # of the model in data/model
+kinetrack report 97015dbc --json             # of any run that was evaluated
 
 kinetrack compare 97015dbc 1f3c09aa --open
 kinetrack compare models:/kitchen@champion 97015dbc

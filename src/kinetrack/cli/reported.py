@@ -1,6 +1,7 @@
 """What the pipeline's reports say of the model in its place."""
 
 import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any, NamedTuple
 
 from kinetrack.errors import InputError
 from kinetrack.files import file_md5
-from kinetrack.tables import read_csv
 from kinetrack.versioning.lock import folder_md5, locked_stage
 
 MODEL = "data/model"
@@ -36,11 +36,31 @@ def read_table(path: Path, columns: set[str]) -> list[dict[str, str]]:
         InputError: it is missing, damaged, or another table.
     """
     try:
-        rows = read_csv(path)
-    except (OSError, ValueError, csv.Error) as error:
+        content = path.read_bytes()
+    except OSError as error:
         raise InputError(path, "cannot be read", found=error, remedy=_REMEDY) from None
+    return parse_table(content, columns, place=path, remedy=_REMEDY)
+
+
+def parse_table(
+    content: bytes, columns: set[str], *, place: Path | str, remedy: str
+) -> list[dict[str, str]]:
+    """Parse a table that has these columns, and perhaps others; one mapping a row.
+
+    Args:
+        place: for the message.
+
+    Raises:
+        InputError: it is damaged, or another table.
+    """
+    try:
+        text = io.StringIO(content.decode("utf-8-sig"), newline="")
+        rows = list(csv.DictReader(text, restkey="(beyond the last)"))
+    except (ValueError, csv.Error) as error:
+        raise InputError(place, "cannot be read", found=error, remedy=remedy) from None
     if not rows or not columns <= set(rows[0]):
-        raise InputError(path, "is no such table", expected=", ".join(columns), remedy=_REMEDY)
+        expected = ", ".join(sorted(columns))
+        raise InputError(place, "is no such table", expected=expected, remedy=remedy)
     return rows
 
 

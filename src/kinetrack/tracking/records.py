@@ -14,7 +14,7 @@ from kinetrack.tracking.store import find_if_any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Metric, Run
 
 T = TypeVar("T")
 
@@ -118,6 +118,27 @@ def read_artifact(record: RunRecord, path: str) -> bytes | None:
             return Path(client.download_artifacts(record.run_id, path, scratch)).read_bytes()
 
     return ask_store(read, about=f"{path} of run {record.run_id}")
+
+
+def read_histories(record: RunRecord, names: Sequence[str]) -> dict[str, dict[int, float]]:
+    """Read the values of metrics by step; of several at one step the first that was logged.
+
+    Raises:
+        InputError: the store does not answer.
+    """
+
+    def read(client: "MlflowClient") -> dict[str, dict[int, float]]:
+        found: dict[str, dict[int, float]] = {name: {} for name in names}
+        for name in names:
+            for one in sorted(client.get_metric_history(record.run_id, name), key=_moment):
+                found[name].setdefault(one.step, one.value)
+        return found
+
+    return ask_store(read, about=f"metrics of run {record.run_id}")
+
+
+def _moment(metric: "Metric") -> int:
+    return int(metric.timestamp)
 
 
 def set_tags(run_id: str, tags: dict[str, str]) -> None:

@@ -58,7 +58,8 @@ class Report(NamedTuple):
     predictions: Sequence[Mapping[str, str]]
     sides: list[SideFacts]
     """Empty where the packed clips are not here."""
-    dropped: list[DroppedRow]
+    dropped: list[DroppedRow] | None
+    """By the split; None where that is not known."""
     params: dict[str, Any]
     """By section, those that DVC recorded."""
     made: Made

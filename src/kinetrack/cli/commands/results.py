@@ -9,7 +9,7 @@ import typer
 
 from kinetrack.cli.app import RESULTS, app
 from kinetrack.cli.completion import run_names
-from kinetrack.cli.options import AsJson, Run
+from kinetrack.cli.options import AsJson, PresentRun, Run
 from kinetrack.cli.places import enter, enter_if_project
 from kinetrack.errors import InputError
 
@@ -65,19 +65,23 @@ def summary(as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=RESULTS)
 def report(
+    run: PresentRun = None,
+    *,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page.")] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Make a page and a model card of the model in data/model, and add both to its run.
+    """Make a page and a model card of a model, and add both to its run in MLflow.
 
     The page needs no network: figures with their intervals, curves, confusion, the surest errors
-    with what the network looked at, the data, and what repeats it.
+    with what the network looked at, the data, and what repeats it. Of a run, by the files that
+    MLflow has of it; pictures need its packed clips here.
     """
-    from kinetrack.cli.report import print_report
+    from kinetrack.cli.report.command import print_report
     from kinetrack.cli.track import track_if_possible
 
     root = enter()
     track_if_possible(root)
-    print_report(root, open_page=open_page)
+    print_report(root, run=run, open_page=open_page, as_json=as_json)
 
 
 @app.command(rich_help_panel=RESULTS)

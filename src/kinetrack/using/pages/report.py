@@ -73,7 +73,7 @@ def write_report_page(
         errors=shown[: len(errors)],
         num_errors=sum(one.num_clips for one in report.confused),
         hits=shown[len(errors) :],
-        dropped=report.dropped[:_MOST_DROPPED],
+        dropped=(report.dropped or [])[:_MOST_DROPPED],
         params=_list_params(report.params),
     )
 
