@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from torch import nn
 
 from kinetrack.data.index import DroppedRow
 from kinetrack.data.tensors import PackedSide, read_sides
+from kinetrack.files import file_md5, write_json
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
+from kinetrack.tables import write_csv
 from kinetrack.using.calibration import reliability_curve
 from kinetrack.using.evaluation import (
     class_scores,
@@ -19,9 +22,11 @@ from kinetrack.using.evaluation import (
     overall_metrics,
 )
 from kinetrack.using.report import Made, Report, describe_sides
+from kinetrack.versioning.lock import folder_md5
 
 from factories import model_card, write_packed
 
+_REPORTS = ("metrics.json", "per_class.csv", "confusion.csv", "reliability.csv", "predictions.csv")
 PARAMS = {
     "split": {"strategy": "first_groups", "train_groups": 20},
     "train": {"epochs": 2, "watch": ["val"]},
@@ -111,3 +116,38 @@ def _answer(targets: np.ndarray, num_classes: int, wrong: Sequence[int]) -> np.n
     probabilities = np.repeat(((1 - sure) / (num_classes - 1))[:, None], num_classes, axis=1)
     probabilities[np.arange(len(targets)), answers % num_classes] = sure
     return probabilities
+
+
+def write_reports(folder: Path, report: Report) -> None:
+    """The reports of the stages train and evaluate."""
+    evaluate = folder / "reports/evaluate"
+    write_json(evaluate / "metrics.json", report.metrics)
+    tables: dict[str, Any] = {
+        "per_class": [one._asdict() for one in report.scores],
+        "confusion": report.confusion,
+        "reliability": report.reliability,
+        "predictions": report.predictions,
+    }
+    for name, rows in tables.items():
+        write_csv(evaluate / f"{name}.csv", list(rows[0]), rows)
+    write_csv(folder / "reports/train/history.csv", list(report.history[0]), report.history)
+
+
+def write_lock(folder: Path) -> None:
+    """The lock of a project that has all of this, as DVC would write it."""
+
+    def entry(path: str) -> dict[str, str]:
+        place = folder / path
+        return {"path": path, "md5": folder_md5(place) if place.is_dir() else file_md5(place)}
+
+    stages = {
+        "tensors": {"outs": [entry("data/tensors/mine")]},
+        "train": {"outs": [entry("data/model"), entry("reports/train/history.csv")]},
+        "evaluate": {
+            "deps": [entry("data/tensors/mine"), entry("data/model")],
+            "outs": [entry(f"reports/evaluate/{name}") for name in _REPORTS],
+        },
+        "split": {"params": {"params.yaml": {"split": PARAMS["split"]}}},
+    }
+    stages["train"]["params"] = {"params.yaml": {"train": PARAMS["train"], "frames.gaps": "keep"}}
+    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))

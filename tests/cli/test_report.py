@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -12,19 +11,16 @@ from kinetrack.cli.report.command import print_report
 from kinetrack.cli.reported import read_lock
 from kinetrack.data.index import DroppedRow, write_index
 from kinetrack.errors import InputError
-from kinetrack.files import file_md5, write_json
+from kinetrack.files import file_md5
 from kinetrack.learning.checkpoint import read_card, save_model
-from kinetrack.tables import write_csv
 from kinetrack.tracking.database import prepare_database
 from kinetrack.tracking.settings import quiet
 from kinetrack.tracking.store import experiment_id, open_store
-from kinetrack.using.report import Report
 from kinetrack.versioning.lock import folder_md5
 
-from reports_made import PARAMS, make_report, network, write_test_clips
+from reports_made import PARAMS, make_report, network, write_lock, write_reports, write_test_clips
 
 TENSORS = "data/tensors/mine"
-REPORTS = ("metrics.json", "per_class.csv", "confusion.csv", "reliability.csv", "predictions.csv")
 NAMED = [("per_class", "scores"), ("confusion", "confusion"), ("reliability", "reliability")]
 
 
@@ -60,38 +56,6 @@ def enter(folder: Path, patch: pytest.MonkeyPatch) -> None:
     patch.chdir(folder)
     for name in ("MLFLOW_TRACKING_URI", "DVC_ROOT"):
         patch.delenv(name, raising=False)
-
-
-def write_reports(folder: Path, report: Report) -> None:
-    evaluate = folder / "reports/evaluate"
-    write_json(evaluate / "metrics.json", report.metrics)
-    tables: dict[str, Any] = {
-        "per_class": [one._asdict() for one in report.scores],
-        "confusion": report.confusion,
-        "reliability": report.reliability,
-        "predictions": report.predictions,
-    }
-    for name, rows in tables.items():
-        write_csv(evaluate / f"{name}.csv", list(rows[0]), rows)
-    write_csv(folder / "reports/train/history.csv", list(report.history[0]), report.history)
-
-
-def write_lock(folder: Path) -> None:
-    def entry(path: str) -> dict[str, str]:
-        place = folder / path
-        return {"path": path, "md5": folder_md5(place) if place.is_dir() else file_md5(place)}
-
-    stages = {
-        "tensors": {"outs": [entry(TENSORS)]},
-        "train": {"outs": [entry("data/model"), entry("reports/train/history.csv")]},
-        "evaluate": {
-            "deps": [entry(TENSORS), entry("data/model")],
-            "outs": [entry(f"reports/evaluate/{name}") for name in REPORTS],
-        },
-        "split": {"params": {"params.yaml": {"split": PARAMS["split"]}}},
-    }
-    stages["train"]["params"] = {"params.yaml": {"train": PARAMS["train"], "frames.gaps": "keep"}}
-    (folder / "dvc.lock").write_text(yaml.safe_dump({"schema": "2.0", "stages": stages}))
 
 
 def add_run(folder: Path, *, name: str = "my run", **tags: str) -> str:
