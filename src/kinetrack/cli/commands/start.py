@@ -22,8 +22,12 @@ def preset(
         typer.Argument(help="A file of presets/, without its suffix.", autocompletion=preset_names),
     ],
     *,
-    force: Annotated[bool, typer.Option(help="Replace an edited params.yaml too.")] = False,
-    keep_dataset: Annotated[bool, typer.Option(help="Keep the data set chosen now.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an edited params.yaml too.")
+    ] = False,
+    keep_dataset: Annotated[
+        bool, typer.Option("--keep-dataset", help="Keep the data set chosen now.")
+    ] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Put a preset in place of params.yaml."""
