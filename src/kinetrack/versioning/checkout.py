@@ -11,6 +11,7 @@ from pathlib import Path
 from kinetrack.errors import InputError
 from kinetrack.files import make_folder
 from kinetrack.versioning.cache import cache_folder
+from kinetrack.versioning.commands import own_environment
 from kinetrack.versioning.lock import folder_md5
 from kinetrack.versioning.questions import has_default_remote
 
@@ -154,10 +155,8 @@ def _run(
 
 
 def _environment() -> dict[str, str]:
-    kept = {name: x for name, x in os.environ.items() if not name.startswith(_OF_ANOTHER_PLACE)}
-    # The stages' commands say `python`: it must be the one that runs us, activated or not.
-    here = str(Path(sys.executable).parent)
-    return {**kept, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}
+    ours = own_environment().items()
+    return {name: value for name, value in ours if not name.startswith(_OF_ANOTHER_PLACE)}
 
 
 def _first_line(output: bytes) -> str:

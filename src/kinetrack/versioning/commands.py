@@ -15,7 +15,7 @@ def repro(stage: str, *, root: Path, dry_run: bool = False) -> int:
         dry_run: only print which stages would run.
     """
     command = [sys.executable, "-m", "dvc", "repro", *(["--dry"] if dry_run else []), stage]
-    return subprocess.run(command, cwd=root, env=_environment(), check=False).returncode
+    return subprocess.run(command, cwd=root, env=own_environment(), check=False).returncode
 
 
 def require_repository(root: Path) -> None:
@@ -46,7 +46,7 @@ def add_data(path: Path, *, root: Path) -> None:
 
 def _require(command: list[str], path: Path, root: Path) -> None:
     result = subprocess.run(
-        command, cwd=root, env=_environment(), check=False, capture_output=True, text=True
+        command, cwd=root, env=own_environment(), check=False, capture_output=True, text=True
     )
     if result.returncode != 0:
         raise InputError(
@@ -57,7 +57,10 @@ def _require(command: list[str], path: Path, root: Path) -> None:
         )
 
 
-def _environment() -> dict[str, str]:
-    # The stages' commands say `python`: it must be the one that runs us, activated or not.
+def own_environment() -> dict[str, str]:
+    """Return this process's variables, with the Python that runs us first on the PATH.
+
+    The stages' commands say `python`, and no environment need be activated.
+    """
     here = str(Path(sys.executable).parent)
     return {**os.environ, "PATH": os.pathsep.join([here, os.environ.get("PATH", "")])}
