@@ -15,9 +15,9 @@ from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.learning.packed_clips import PackedClips
 from kinetrack.learning.processes import alone
-from kinetrack.stages.train import train_model
+from kinetrack.stages.train import Paths, train_model
 from kinetrack.stages.train_params import ModelParams, Settings, TrainParams
-from kinetrack.stages.train_reports import Paths, describe_epoch
+from kinetrack.stages.train_reports import describe_epoch
 from kinetrack.stages.train_setup import Clips, _balance
 from kinetrack.tables import read_csv
 

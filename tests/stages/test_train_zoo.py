@@ -10,9 +10,8 @@ from kinetrack.learning.models import NETWORKS
 from kinetrack.learning.processes import alone
 from kinetrack.params import load_section
 from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
-from kinetrack.stages.train import train_model
+from kinetrack.stages.train import Paths, train_model
 from kinetrack.stages.train_params import ModelParams, Settings, TrainParams
-from kinetrack.stages.train_reports import Paths
 from kinetrack.using.inference import load_recogniser
 
 from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_packed
