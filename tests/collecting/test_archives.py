@@ -20,13 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kinetrack.collecting import archive_checks, archives
-from kinetrack.collecting.archives import (
-    ARCHIVE_SUFFIXES,
-    Member,
-    extract_archive,
-    is_archive_name,
-    list_archive,
-)
+from kinetrack.collecting.archive_checks import Member
+from kinetrack.collecting.archive_formats import ARCHIVE_SUFFIXES, is_archive_name
+from kinetrack.collecting.archives import extract_archive, list_archive
 from kinetrack.errors import InputError
 
 from archives_made import (

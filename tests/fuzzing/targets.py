@@ -182,7 +182,8 @@ def official() -> Target:
 
 def archives() -> Target:
     """Archives to import: zip, tar, packed tars, rar; the first byte says which."""
-    from kinetrack.collecting.archives import ARCHIVE_SUFFIXES, extract_archive
+    from kinetrack.collecting.archive_formats import ARCHIVE_SUFFIXES
+    from kinetrack.collecting.archives import extract_archive
 
     def target(data: bytes) -> None:
         suffix = ARCHIVE_SUFFIXES[data[0] % len(ARCHIVE_SUFFIXES)] if data else ".zip"

@@ -12,7 +12,8 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from kinetrack.cli.import_report import Imported, print_report
-from kinetrack.collecting.archives import extract_archive, is_archive_name
+from kinetrack.collecting.archive_formats import is_archive_name
+from kinetrack.collecting.archives import extract_archive
 from kinetrack.collecting.catalogue import CATALOGUE, check_counts
 from kinetrack.collecting.collections import (
     LabelFrom,

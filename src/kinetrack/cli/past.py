@@ -23,7 +23,8 @@ from kinetrack.tracking.lineage import git_facts
 from kinetrack.tracking.replay import MADE_OF_TAG
 from kinetrack.tracking.runs import flatten
 from kinetrack.versioning.cache import folder_listing, object_path
-from kinetrack.versioning.history import Origin, PastTraining, list_past_trainings
+from kinetrack.versioning.commits import Origin
+from kinetrack.versioning.history import PastTraining, list_past_trainings
 
 if TYPE_CHECKING:
     from kinetrack.tracking.evaluations import Result

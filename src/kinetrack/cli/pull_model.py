@@ -21,7 +21,7 @@ from kinetrack.versioning.cache import cache_folder, copy_out, folder_listing, o
 from kinetrack.versioning.lock import folder_md5
 
 if TYPE_CHECKING:
-    from kinetrack.versioning.remotes import RemoteObjects
+    from kinetrack.versioning.remote_objects import RemoteObjects
 
 SOURCE_NAME = "source.json"
 _MODEL_FILES = ("weights.safetensors", "trained_on.txt", "model.json")

@@ -16,7 +16,8 @@ from kinetrack.versioning.remote_damage import (
     check_remote_objects,
     repair_commands,
 )
-from kinetrack.versioning.remotes import RemoteObjects, list_unsent, open_remote
+from kinetrack.versioning.remote_objects import RemoteObjects
+from kinetrack.versioning.remotes import list_unsent, open_remote
 from kinetrack.versioning.tracked import list_tracked
 
 DEFAULT = "default"

@@ -19,15 +19,11 @@ from kinetrack.collecting.archive_checks import (
     shown,
 )
 from kinetrack.collecting.archive_formats import (
-    ARCHIVE_SUFFIXES,
-    is_archive_name,
     read_content,
     read_entries,
 )
 from kinetrack.errors import InputError
 from kinetrack.parallel import with_progress
-
-__all__ = ["ARCHIVE_SUFFIXES", "Member", "extract_archive", "is_archive_name", "list_archive"]
 
 
 def list_archive(archive: Path) -> list[Member]:

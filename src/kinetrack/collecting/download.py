@@ -16,7 +16,7 @@ from requests.exceptions import HTTPError, RequestException
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from kinetrack.collecting.archives import ARCHIVE_SUFFIXES, is_archive_name
+from kinetrack.collecting.archive_formats import ARCHIVE_SUFFIXES, is_archive_name
 from kinetrack.data.names import check_name
 from kinetrack.errors import InputError
 from kinetrack.files import atomic_file
