@@ -73,7 +73,8 @@ def test_clips_are_those_of_the_chosen_data_set(
     monkeypatch.setattr("kinetrack.params.load_params", lambda path: {"dataset": "kitchen"})
     folder = root / "data/frames/kitchen"
     folder.mkdir(parents=True)
-    write_index(folder / INDEX_NAME, FramesRow, [frames_row("b", "Pour"), frames_row("a", "Pour")])
+    rows = [frames_row(name, label="Pour", group="g") for name in ("b", "a")]
+    write_index(folder / INDEX_NAME, FramesRow, rows)
     assert clip_names() == ["Pour/a", "Pour/b"]
 
 

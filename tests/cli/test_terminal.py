@@ -63,4 +63,4 @@ def test_a_pipe_gets_plain_text(command: tuple[str, ...]) -> None:
 def test_a_row_is_cut_on_a_terminal_and_whole_in_a_pipe() -> None:
     assert "b" * 300 not in on_terminal(TABLE)
     piped = subprocess.run(TABLE, capture_output=True, text=True, check=True).stdout
-    assert f"a     {'b' * 300}" in piped.splitlines()
+    assert piped.splitlines()[1].split() == ["a", "b" * 300]
