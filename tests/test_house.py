@@ -182,6 +182,7 @@ WRITES_OTHERWISE = {
     "cli/importing.py": "a data set on its way in: all of it is removed after an error",
     "cli/past.py": "files of other commits, in a temporary folder",
     "cli/pull_model.py": "renames within the atomic_folder of the model",
+    "cli/report/of_run.py": "params of a run, in a temporary folder",
     "cli/reproduce.py": "a checkout of its own, made and removed as a whole",
     "cli/changes.py": "files of other commits, in a temporary folder",
     "cli/forget/clips.py": "takes away what it has listed",

@@ -13,6 +13,7 @@ import typer
 import kinetrack
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
 from kinetrack.machine import apply_machine_options
+from kinetrack.signals import exit_when_asked
 
 
 def run(stage: str) -> None:
@@ -21,8 +22,7 @@ def run(stage: str) -> None:
     module = importlib.import_module(f"kinetrack.stages.{stage}")
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(module.main)
-    # As Ctrl-C: what is half-written is removed, and the MLflow run ends as KILLED.
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    exit_when_asked()  # what is half-written is removed then, and the MLflow run ends as KILLED
     _end_with_those_above()
     try:
         _require_own_code()

@@ -30,6 +30,7 @@ _LEGEND = (
 
 
 def print_text(comparison: Comparison) -> None:
+    """Print a comparison as a table, with its folds and notes."""
     first, *others = comparison.results
     print_rows(_COLUMNS, [_row(one) for one in comparison.results])
     print(f"\n{_tell_clips(first.result.clips)}; differences to the first\n{_LEGEND}")
