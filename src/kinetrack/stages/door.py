@@ -14,6 +14,7 @@ import kinetrack
 from kinetrack.errors import EXIT_BAD_INPUT, InputError
 from kinetrack.machine import apply_machine_options
 from kinetrack.signals import exit_when_asked
+from kinetrack.versioning.at_work import is_left_alone
 
 
 def run(stage: str) -> None:
@@ -54,7 +55,10 @@ def _in_team() -> bool:
 
 def _end_with_those_above() -> None:
     """End when DVC or the launcher was killed: the next run would meet one that still writes."""
-    above = [_find_dvc(), psutil.Process().parent() if _in_team() else None]
+    dvc = _find_dvc()
+    if dvc is None and "DVC_STAGE" in os.environ and is_left_alone(Path.cwd()):
+        sys.exit(128 + signal.SIGTERM)  # it was killed while this process loaded its code
+    above = [dvc, psutil.Process().parent() if _in_team() else None]
     for process in above:
         if process:
             threading.Thread(target=_end_after, args=(process,), daemon=True).start()

@@ -6,7 +6,6 @@ be spared is named here by its MD5s, for any reason.
 
 import errno
 import fcntl
-import json
 import os
 import re
 import stat
@@ -15,9 +14,10 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from kinetrack.errors import InputError, WriteError
+from kinetrack.versioning.at_work import find_command_at_work
 from kinetrack.versioning.listings import read_listing
 from kinetrack.versioning.versions import list_checkouts
 
@@ -229,7 +229,7 @@ def hold_dvc(root: Path) -> Iterator[None]:
     with ExitStack() as locks:
         for folder in (root, *list_checkouts(root)):
             locks.enter_context(_hold(folder / ".dvc/tmp/lock"))
-            if command := _find_stage_at_work(folder):
+            if command := find_command_at_work(folder):
                 raise _busy(folder, command)
         yield
 
@@ -246,38 +246,6 @@ def _hold(path: Path) -> Iterator[None]:
                 raise InputError(path, "cannot be locked", found=error.strerror) from None
             raise _busy(path.parent.parent.parent, None) from None
         yield
-
-
-def _find_stage_at_work(folder: Path) -> str | None:
-    """The command that a living process works at: DVC's lock is free meanwhile."""
-    try:
-        locked = json.loads((folder / ".dvc/tmp/rwlock").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError):
-        return "unknown"
-    for info in _infos(locked):
-        if _is_alive(info.get("pid")):
-            return str(info.get("cmd"))
-    return None
-
-
-def _infos(locked: Any) -> Iterator[Mapping[str, Any]]:
-    for kind in locked.values():
-        for held in kind.values():
-            yield from held if isinstance(held, list) else [held]
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int) or pid <= 0:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another person's
-        return True
-    return True
 
 
 def _busy(folder: Path, command: str | None) -> InputError:
