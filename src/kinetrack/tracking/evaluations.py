@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 # Of what was evaluated last: the same result is not sent twice.
 _EVALUATED_TAG = "evaluation_md5"
-# What our descriptions end with; another one is a person's.
 # Of the figures, what a run's description tells; all are metrics.
 _TOLD = ("accuracy", "accuracy_low", "accuracy_high", "loss", "f1_macro", "majority_accuracy")
+# What our descriptions end with; another one is a person's.
 _NOTE_END = "repeats this training."
 # A stage waits so long for MLflow; `kinetrack track` is patient.
 _ANSWER_S = 2
