@@ -110,7 +110,10 @@ def kill_once(project: Project, moment_s: float, *, only_dvc: bool) -> str:
     else:
         os.killpg(dvc.pid, signal.SIGKILL)
     dvc.wait()
-    wait_for_end([process for process in processes if process.pid != dvc.pid])
+    others = [process for process in processes if process.pid != dvc.pid]
+    # A call to MLflow comes to its end first; that which makes the database takes long where much
+    # else is done.
+    wait_for_end(others, within_s=120)
     begun = [line for line in log.read_text().splitlines() if line.startswith("Running stage")]
     return begun[-1].split("'")[1] if begun else "before the first stage"
 
