@@ -247,8 +247,8 @@ def test_the_commands_reach_their_functions(root, monkeypatch, opened):
     assert CliRunner().invoke(app, ["data", "--open"]).exit_code == 0
     assert len(opened) == 1
     shown = json.loads(CliRunner().invoke(app, ["data", "--json"]).stdout)
-    assert shown["dataset"] == "mine"
-    assert [one["label"] for one in shown["classes"]] == ["Jump", "Walk"]
+    assert shown["dataset"] == "sample"
+    assert [one["label"] for one in shown["classes"]] == ["Jump", "[bold]Walk"]
     assert shown["total"]["clips"] == sum(one["clips"] for one in shown["classes"])
     assert Path(shown["page"]).exists()
     result = CliRunner().invoke(app, ["data", "--diff", "nowhere"])
