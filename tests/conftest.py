@@ -5,6 +5,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -49,6 +50,13 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def module_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put `sys.path` back: MLflow leaves the code of each model that it loads at its front."""
     monkeypatch.setattr(sys, "path", [*sys.path])
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """Put the variables back: a command that reads the machine's file in this process sets some."""
+    with patch.dict(os.environ):
+        yield
 
 
 @pytest.fixture(autouse=True)
