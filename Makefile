@@ -9,8 +9,11 @@ TORCH = $(shell grep -E "^torch(vision)?==" constraints.txt)
 ENVIRON := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 PIP := $(VENV)/bin/python -m pip --disable-pip-version-check --quiet
 
+# Not --quiet: what it keeps quiet about is no error then either. The variable: mkdocs is chosen and known.
+SITE := $(ENVIRON) NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
+
 .DEFAULT_GOAL := help
-.PHONY: help install repro test coverage test-all check format bench fuzz audit ui clean test-slice mutants $(if $(TORCH_INDEX),$(VENV)/installed)
+.PHONY: help install repro test coverage test-all check format bench docs notes fuzz audit ui clean test-slice mutants $(if $(TORCH_INDEX),$(VENV)/installed)
 
 help: ## Show this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -51,11 +54,12 @@ mutants: install ## Change the code here and there, and see whether its tests no
 fuzz: install ## Look for inputs that break a parser, a minute each (ARGS="--minutes 30 archives")
 	@$(ENVIRON) python -m tests.fuzzing.run $(ARGS)
 
-check: install ## Format, lint, types and architecture, as CI runs them
+check: install ## Format, lint, types, architecture and the documentation's links, as CI runs them
 	@$(ENVIRON) ruff format --check .
 	@$(ENVIRON) ruff check .
 	@$(ENVIRON) mypy
 	@$(ENVIRON) lint-imports
+	@$(SITE)
 
 format: install ## Format the code and mend what the linter can
 	@$(ENVIRON) ruff format .
@@ -63,6 +67,14 @@ format: install ## Format the code and mend what the linter can
 
 bench: install ## Compare with the lecture's way (PARTS="preprocess workers" for some of it)
 	@$(ENVIRON) python -m benchmarks.run $(PARTS)
+
+docs: install ## Make the documentation: what of it comes from the code, and its site in build/site
+	@$(ENVIRON) python -m handbook.run
+	@$(SITE)
+	@echo "open build/site/index.html"
+
+notes: install ## Print the release notes of a version (VERSION=0.1.0; without: of what is not released)
+	@$(ENVIRON) python -m handbook.release_notes $(VERSION)
 
 audit: ## Look every pinned version up in the database of known holes (needs the network)
 	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip --quiet install pip-audit; }
@@ -75,4 +87,4 @@ clean: ## Remove caches and generated data; mlruns/ and .dvc/cache are never tou
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.* htmlcov build
 	for made in data/frames data/tensors; do test ! -d $$made || find $$made -mindepth 1 -maxdepth 1 ! -name .gitignore -exec rm -rf {} +; done
 	rm -rf data/splits data/model data/videos/sample data/.*.partial data/.*.lock data/videos/.*.partial data/videos/.*.lock
-	find src $(wildcard tests benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src $(wildcard tests benchmarks handbook) -name __pycache__ -type d -prune -exec rm -rf {} +

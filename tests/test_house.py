@@ -111,17 +111,20 @@ def test_help_lists_commands_in_the_order_of_use():
     assert places == sorted(places)
 
 
-def test_readme_names_every_stage_module_preset_and_make_target():
+def test_readme_names_every_stage_preset_and_make_target():
     readme = (ROOT / "README.md").read_text()
     targets = re.findall(r"^([a-z-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
-    folders = [
-        path.name
-        for path in (ROOT / "src/kinetrack").iterdir()
-        if path.is_dir() and path.name != "__pycache__"
-    ]
     wanted = [f"`{stage}`" for stage in STAGES] + [f"make {target}" for target in targets]
-    wanted += [f"{folder}/" for folder in folders] + [path.stem for path in PRESETS]
+    wanted += [f"`{path.stem}`" for path in PRESETS]
     assert [word for word in wanted if word not in readme] == []
+
+
+def test_architecture_page_names_every_stage_and_room():
+    page = (ROOT / "docs/architecture.md").read_text()
+    rooms = [path.parent.name for path in (ROOT / "src/kinetrack").glob("*/__init__.py")]
+    files = [path.name for path in (ROOT / "src/kinetrack").glob("[!_]*.py")]
+    wanted = [f"| `{stage}` |" for stage in STAGES] + [f"  {room}/" for room in rooms] + files
+    assert [word for word in wanted if word not in page] == []
 
 
 def test_every_params_key_is_documented_where_it_is_declared():

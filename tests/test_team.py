@@ -11,6 +11,7 @@ import pytest
 from kinetrack.data.motion import write_motion_clips
 from kinetrack.tracking.database import prepare_database
 
+from documented import blocks_of
 from mlflow_servers import Server
 from project import ROOT, environment, make_project
 
@@ -74,11 +75,6 @@ class Team:
         return result.stdout
 
 
-def blocks_of(page: str) -> list[tuple[str, str]]:
-    """The blocks that are for somebody, in their order."""
-    return re.findall(r"<!-- (\w+) -->\n```sh\n(.*?)```", page, re.DOTALL)
-
-
 def test_example_of_the_docs_works_as_it_stands(tmp_path: Path, server: str) -> None:
     (tmp_path / "srv").mkdir()
     (tmp_path / "ben").mkdir()
@@ -89,7 +85,7 @@ def test_example_of_the_docs_works_as_it_stands(tmp_path: Path, server: str) -> 
     project.commit("params")
     project.run("git", "remote", "add", "origin", "https://kinetrack.example/kinetrack.git")
     team = Team(tmp_path, server)
-    blocks = blocks_of(PAGE.read_text())
+    blocks = blocks_of(PAGE)
     assert [person for person, _ in blocks] == ["team", "Ann", "Ben", "Ann", "Ben"]
     for person, block in blocks:
         team.type(person, block)

@@ -1,0 +1,76 @@
+"""Blocks of the pages that are to be run (`<!-- name -->` before them), in a tiny project.
+
+Those of docs/sharing.md, for two people and a server, are in test_team.py.
+"""
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from kinetrack.data.motion import write_motion_clips
+
+from documented import blocks_of, type_block
+from project import ROOT, Project, make_project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after `dvc repro`; pages go on where others ended."""
+    project = make_project(tmp_path_factory.mktemp("tiny") / "project")
+    project.run("dvc", "repro")
+    return project
+
+
+def run_page(project: Project, name: str, *kinds: str) -> str:
+    """Run the blocks of a page of these kinds, in their order; what they printed."""
+    printed = ""
+    for kind, block in blocks_of(ROOT / "docs" / name):
+        if kind in kinds:
+            result = type_block(block, folder=project.folder, code=project.folder / "src")
+            assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
+            printed += result.stdout
+    return printed
+
+
+def test_the_first_hour(tiny: Project) -> None:
+    printed = run_page(tiny, "getting-started.md", "tiny")
+    assert "doctor: nothing is broken" in printed
+    assert "v_MoveLeft_g01_c01.avi: " in printed
+    assert "slower" in printed
+    runs = json.loads(tiny.run("kinetrack", "runs", "--json").stdout)
+    assert len(runs) == 2
+    assert "up to date" in tiny.run("dvc", "status").stdout  # it went back to the first one
+
+
+def test_data_that_changes(tiny: Project) -> None:
+    assert "verify: " in run_page(tiny, "data.md", "tiny")
+
+
+def test_experiments(tiny: Project) -> None:
+    run_page(tiny, "experimenting.md", "tiny", "sweep")
+    deadline = time.monotonic() + 1500
+    while re.search("Queued|Running", tiny.run("dvc", "queue", "status").stdout):
+        assert time.monotonic() < deadline
+        time.sleep(5)
+    printed = run_page(tiny, "experimenting.md", "swept")
+    assert "is champion" in printed
+    runs = json.loads(tiny.run("kinetrack", "runs", "--json").stdout)
+    rates = [run["params"]["train.learning_rate"] for run in runs]
+    assert sorted(set(rates)) == ["0.001", "0.003", "0.01"]
+
+
+def test_your_own_videos(tmp_path: Path) -> None:
+    write_motion_clips(tmp_path / "clips", seed=3, groups=8, clips_per_group=2, num_frames=32)
+    project = make_project(tmp_path / "project")
+    block = dict(blocks_of(ROOT / "docs/own-videos.md"))["clips"]
+    block = block.replace("~/clips", str(tmp_path / "clips"))
+    result = type_block(block, folder=project.folder, code=project.folder / "src")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert project.read_params()["dataset"] == "clips"
+    assert project.read_params()["split"]["strategy"] == "ratio"
+    assert project.run("git", "status", "--short").stdout == ""
