@@ -23,7 +23,7 @@ its ends are refused in one line that names the key, before anything is touched.
 version 1.2, so `1e-4` is a number and `no` is text. `kinetrack check` reads the whole file.
 
 `dataset` names a folder of `data/videos/` (`kinetrack use NAME` sets it). Every other key is in the
-section of its owner; the third column says what the preset `sample` has,
+section of its owner; the last column says what the preset `sample` has,
 [the last but one table](#what-the-presets-say) where presets differ."""
 _MACHINE = """\
 ## This machine: `.kinetrack/machine.yaml`
@@ -55,10 +55,10 @@ def _describe_section(name: str, values: Mapping[str, Any]) -> Iterator[str]:
     told = inspect.cleandoc(kind.__doc__ or "").removeprefix(f"Section `{name}` of params.yaml.")
     yield from [paragraphs(told), ""]
     rows = (
-        [code(f"{name}.{key}"), allowed, code(_as_yaml(values[key])), told]
+        [code(f"{name}.{key}"), told, allowed, code(_as_yaml(values[key]))]
         for key, allowed, told in _keys(kind)
     )
-    yield from table(["key", "allowed", DEFAULT_PRESET, "means"], rows)
+    yield from table(["key", "means", "allowed", DEFAULT_PRESET], rows)
 
 
 def _keys(kind: type[BaseModel]) -> Iterator[tuple[str, str, str]]:
@@ -125,7 +125,7 @@ def _compare(presets: Mapping[str, Mapping[str, Any]]) -> list[str]:
 def _describe_machine() -> Iterator[str]:
     yield from [_MACHINE, ""]
     rows = (
-        [code(key), code(machine._VARIABLES[key]), allowed.removesuffix(" or `null`"), told]
+        [code(key), told, allowed.removesuffix(" or `null`"), code(machine._VARIABLES[key])]
         for key, allowed, told in _keys(machine.MachineOptions)
     )
-    yield from table(["key", "variable", "allowed", "means"], rows)
+    yield from table(["key", "means", "allowed", "variable"], rows)

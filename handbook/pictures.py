@@ -1,10 +1,11 @@
 """Pictures of the pipeline and of the house, as SVG, from `dvc.yaml` and `pyproject.toml`."""
 
+import math
 import textwrap
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
 import yaml
@@ -16,8 +17,8 @@ _STYLE = """\
   text { font-family: system-ui, sans-serif; font-size: 17px; fill: #263238; }
   .name { font-weight: bold; }
   .middle { text-anchor: middle; }
-  .small { font-size: 15px; }
-  .file { font-family: ui-monospace, monospace; font-size: 15px; }
+  .small { font-size: 14px; }
+  .file { font-family: ui-monospace, monospace; font-size: 13.5px; }
   .ground { fill: #ffffff; }
   .box { fill: #e0f2f1; stroke: #00796b; stroke-width: 1.5; }
   .data { fill: #fff8e1; stroke: #b28704; stroke-width: 1.5; }
@@ -29,33 +30,51 @@ orient="auto"><path d="M0 0L10 5L0 10z" fill="#546e7a"/></marker></defs>"""
 _MARGIN = 12
 
 
+class _Size(NamedTuple):
+    width: int
+    height: int
+
+
+_CELL, _GAP = _Size(204, 130), 30
+
+
 def draw_pipeline() -> str:
-    """The stages from top to bottom; to the right of each, what it writes."""
+    """The stages in two rows, each with what it writes."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
-    row, box, width = 84, 300, 620
+    columns = math.ceil(len(stages) / 2)
     parts = []
     for number, (name, stage) in enumerate(stages.items()):
-        top = _MARGIN + number * row
-        parts += _stage(name, stage["desc"], top=top, width=box)
-        parts += _outputs(list(_written(stage)), top=top, left=box + 64, width=width - box - 64)
-        parts.append(_arrow(box + _MARGIN, top + 30, box + 64, top + 30))
-        if number:
-            parts.append(_arrow(box / 2, top - row + 62, box / 2, top))
-    title = "The pipeline: " + ", ".join(stages)
-    return _picture(parts, title, width=width + _MARGIN, height=len(stages) * row + _MARGIN - 10)
+        row, column = divmod(number, columns)
+        left = _MARGIN + column * (_CELL.width + _GAP)
+        top = _MARGIN + row * (_CELL.height + _GAP)
+        parts += _stage(name, stage, left=left, top=top)
+        if column:
+            parts.append(_arrow((left - _GAP, top + 30), (left, top + 30)))
+        elif row:
+            parts.append(_turn(columns))
+    width = columns * (_CELL.width + _GAP) - _GAP + 2 * _MARGIN
+    height = 2 * _CELL.height + _GAP + 2 * _MARGIN
+    return _picture(parts, "The pipeline: " + ", ".join(stages), width=width, height=height)
 
 
-def _stage(name: str, told: str, *, top: int, width: int) -> Iterator[str]:
-    yield _box("box", _MARGIN, top, width, 62)
-    yield _text("name", _MARGIN + 12, top + 20, name)
-    for line, words in enumerate(textwrap.wrap(told, 35)):
-        yield _text("small", _MARGIN + 12, top + 38 + 17 * line, words)
+def _stage(name: str, stage: Mapping[str, Any], *, left: int, top: int) -> Iterator[str]:
+    outputs = list(_written(stage))
+    yield _box("box", left, top, _CELL.width, _CELL.height)
+    yield _text("name", left + 10, top + 22, name)
+    for line, words in enumerate(textwrap.wrap(stage["desc"], 26)):
+        yield _text("small", left + 10, top + 41 + 17 * line, words)
+    yield _box("data", left, top + _CELL.height - 48, _CELL.width, 48)
+    for line, output in enumerate(outputs):
+        middle = top + _CELL.height - 20
+        yield _text("file", left + 10, middle + 18 * line - 9 * (len(outputs) - 1), output)
 
 
-def _outputs(names: list[str], *, top: int, left: int, width: int) -> Iterator[str]:
-    yield _box("data", left, top, width, 62)
-    for line, name in enumerate(names):
-        yield _text("file", left + 12, top + (36 if len(names) == 1 else 26 + 22 * line), name)
+def _turn(columns: int) -> str:
+    """From the end of the first row to the begin of the second."""
+    right = _MARGIN + (columns - 1) * (_CELL.width + _GAP) + _CELL.width // 2
+    left, bottom = _MARGIN + _CELL.width // 2, _MARGIN + _CELL.height
+    middle = bottom + _GAP // 2
+    return _arrow((right, bottom), (right, middle), (left, middle), (left, bottom + _GAP))
 
 
 def _written(stage: Mapping[str, Any]) -> Iterable[str]:
@@ -112,6 +131,6 @@ def _text(kind: str, left: float, top: float, words: str) -> str:
     return f'<text class="{kind}" x="{left:g}" y="{top:g}">{escape(words)}</text>'
 
 
-def _arrow(left: float, top: float, right: float, bottom: float) -> str:
-    path = f"M{left:g} {top:g}L{right:g} {bottom:g}"
-    return f'<path class="line" marker-end="url(#tip)" d="{path}"/>'
+def _arrow(*places: tuple[float, float]) -> str:
+    path = "L".join(f"{left:g} {top:g}" for left, top in places)
+    return f'<path class="line" marker-end="url(#tip)" d="M{path}"/>'

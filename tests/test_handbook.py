@@ -8,14 +8,17 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
+import yaml
 
 from handbook.hooks import PAGES as ROOT_PAGES
 from handbook.hooks import on_page_markdown
 from handbook.release_notes import release_notes
 from handbook.run import MADE
 from handbook.text import code, plain
+from kinetrack.data.clips import list_clips
 from kinetrack.errors import InputError
 
+from browser import open_browser
 from project import ROOT
 
 CHANGELOG = (
@@ -76,6 +79,19 @@ def test_every_page_is_in_the_index_of_the_search(site: Path) -> None:
         assert page.replace(".md", ".html") in index
 
 
+@pytest.mark.slow
+def test_search_finds_pages_from_disk(site: Path) -> None:
+    with open_browser() as browser:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{(site / 'index.html').as_uri()}?q=group_pattern")
+        found = page.locator(".md-search-result__meta", has_text="matching document")
+        found.wait_for()
+        assert page.locator(".md-search-result__item").count() >= 2
+        assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
+
+
 @pytest.mark.parametrize(
     ("link", "page"),
     [
@@ -93,6 +109,27 @@ def test_links_up_lead_to_the_pages_of_the_site(link: str, page: str) -> None:
 def test_words_are_no_markup() -> None:
     assert plain("<Class>/*_x | `a_b` &\n c") == r"&lt;Class>/\*\_x \| `a_b` &amp; c"
     assert code("a|b") == r"`a\|b`"
+
+
+def test_group_patterns_of_the_page_find_the_groups(tmp_path: Path) -> None:
+    page = (ROOT / "docs/own-videos.md").read_text()
+    rows = dict(re.findall(r"^\| `([\w.-]+\.mp4)`.* \| `(.+)`.* \|$", page, re.MULTILINE))
+    groups = []
+    for name, pattern in rows.items():
+        (tmp_path / name / "Pour").mkdir(parents=True)
+        (tmp_path / name / "Pour" / name).touch()
+        (clip,) = list_clips(tmp_path / name, classes="all", group_pattern=pattern)
+        groups.append(clip.group)
+    assert groups == ["01", "anna", "kitchen2"]
+
+
+@pytest.mark.parametrize("form", ["fault.yaml", "wish.yaml"])
+def test_form_of_an_issue_is_whole(form: str) -> None:
+    values = yaml.safe_load((ROOT / ".github/ISSUE_TEMPLATE" / form).read_text())
+    assert values.keys() == {"name", "description", "labels", "body"}
+    asked = [field for field in values["body"] if field["type"] != "markdown"]
+    assert len({field["id"] for field in asked}) == len(asked)
+    assert all(field["attributes"]["label"] for field in asked)
 
 
 def test_release_notes_are_a_section_of_the_changelog() -> None:
