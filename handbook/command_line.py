@@ -40,7 +40,7 @@ def _walk(group: Any, prefix: str, panel: str = "") -> Iterator[tuple[str, str, 
     """Panel, name and command of everything that can be called, in the order of `--help`."""
     assert isinstance(group, TyperGroup)
     for name in group.list_commands(typer.Context(group)):
-        command = group.commands[name]
+        command: Any = group.commands[name]
         at, whole = panel or command.rich_help_panel, f"{prefix} {name}"
         if not isinstance(command, TyperGroup) or command.invoke_without_command:
             yield at, whole, command

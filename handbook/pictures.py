@@ -42,7 +42,7 @@ def draw_pipeline() -> str:
     """The stages in two rows, each with what it writes."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
     columns = math.ceil(len(stages) / 2)
-    parts = []
+    parts: list[str] = []
     for number, (name, stage) in enumerate(stages.items()):
         row, column = divmod(number, columns)
         left = _MARGIN + column * (_CELL.width + _GAP)
