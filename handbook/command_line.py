@@ -63,6 +63,8 @@ def _describe(name: str, command: Any) -> Iterator[str]:
     yield from ["```text", " ".join([name, *pieces, *["[OPTIONS]"] * bool(options)]), "```"]
     if rows := [*_records(command, context, "argument"), *options]:
         yield from ["", *rows]
+    if examples := [line.strip() for line in (command.epilog or "").splitlines()[1:]]:
+        yield from ["", "```sh", *examples, "```"]
 
 
 def _records(command: Any, context: typer.Context, kind: str) -> Iterator[str]:
