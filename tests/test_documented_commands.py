@@ -170,3 +170,12 @@ def test_every_block_with_a_name_is_run_by_a_test() -> None:
         "own-videos.md": {"clips"},
         "sharing.md": {"team", "Ann", "Ben"},
     }
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_of_code_that_a_page_names_is_there(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    named = re.findall(r"`((?:\w+/)+\w+\.py)(?:::\w+)?`", text)
+    places = [ROOT, ROOT / "src", ROOT / "src/kinetrack", ROOT / "src/kinetrack/learning"]
+    missing = {name for name in named if not any((place / name).is_file() for place in places)}
+    assert missing == set()
