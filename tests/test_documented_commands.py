@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -33,7 +34,11 @@ def check_kinetrack(arguments: Sequence[str]) -> None:
     while isinstance(command, TyperGroup) and left and not left[0].startswith("-"):
         name = f"{name} {left[0]}"
         command = command.commands[left.pop(0)]
-    if "--help" not in left:
+    options = {x for param in command.get_params(typer.Context(command)) for x in param.opts}
+    # They act as soon as they are read.
+    if at_once := {"--help", "--version", "--install-completion"} & {*left}:
+        assert at_once <= options
+    else:
         command.make_context(name, left)
 
 
@@ -123,7 +128,14 @@ def test_what_is_not_checked_is_listed_and_shown() -> None:
 
 def test_a_wrong_command_would_be_found() -> None:
     wrong = {
-        "kinetrack": ["check --hard", "chekc", "import", "frames hide x", "promote --alias"],
+        "kinetrack": [
+            "check --version",
+            "check --hard",
+            "chekc",
+            "import",
+            "frames hide x",
+            "promote --alias",
+        ],
         "make": ["rerpo", "bench PART=train"],
         "dvc": ["exp rum", "repro --no-such", "remote add"],
         "git": ["comit -m x"],
