@@ -100,6 +100,7 @@ def test_new_stage_ran_and_the_new_strategy_packed(changed: Project) -> None:
 
 @pytest.mark.slow
 def test_their_own_tests_and_those_of_the_house_hold(changed: Project) -> None:
+    shutil.copyfile(changed.folder / "presets/sample.yaml", changed.folder / "params.yaml")
     tests = ["learning/models/test_models.py", "using/test_evaluation.py", "test_house.py"]
     tests += ["data/test_sampling.py", "stages/test_lengths.py"]
     # A new stage is named in README's neighbours by hand, and dvc.lock is not of these params.
