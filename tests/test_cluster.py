@@ -192,7 +192,7 @@ def test_worker_of_other_code_is_refused(
         with (tmp_path / "src/kinetrack/data/frames.py").open("a") as code:
             code.write("# later\n")
     else:
-        (tmp_path / "src/kinetrack/cluster.py").unlink()
+        (tmp_path / "src/kinetrack/cluster_code.py").unlink()
     two_bare_workers.add_worker("--no-nanny", code=tmp_path / "src")
     with pytest.raises(InputError, match=f"worker tcp://127.*: {problem}"):
         map_clips(dask_cluster.square, NUMBERS, description="test")
