@@ -8,7 +8,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from handbook.text import code, paragraphs, plain, table
-from kinetrack.cli.main import app
+from kinetrack.cli import main  # noqa: F401  # its import adds the commands
+from kinetrack.cli.app import app
 
 NAME = "kinetrack"
 _INTRODUCTION = """\

@@ -88,7 +88,7 @@ def test_search_finds_pages_from_disk(site: Path) -> None:
         page.goto(f"{(site / 'index.html').as_uri()}?q=groups")
         found = page.locator(".md-search-result__meta", has_text="matching document")
         found.wait_for()
-        assert page.locator(".md-search-result__item", has_text="Your own videos").count() == 1
+        assert page.locator(".md-search-result__item h1", has_text="Your own videos").count() == 1
         assert [address for address in asked if not address.startswith(("file:", "data:"))] == []
 
 
