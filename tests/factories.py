@@ -13,6 +13,7 @@ import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from kinetrack.data.decoding import Decoding
 from kinetrack.data.index import INDEX_NAME, SIDES, FramesRow, TensorsRow, tensor_path, write_index
@@ -264,6 +265,24 @@ def write_packed(
                 )
     write_index(folder / INDEX_NAME, TensorsRow, rows)
     return folder
+
+
+def draw_clips(num_clips: int, num_frames: int, size_px: int) -> Tensor:
+    """Noise in [0, 1], the same on every call: (N, 3, T, H, W)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(num_clips, 3, num_frames, size_px, size_px, generator=generator)
+
+
+def moving_bars() -> tuple[Tensor, Tensor]:
+    """Eight clips (N, 3, 8, 24, 24) of a bar that moves right (0) or left (1) on noise.
+
+    A frame alone does not tell the class: each clip is there in both orders of time.
+    """
+    clips = draw_clips(4, 8, 24) * 0.2
+    for clip in range(4):
+        for frame in range(8):
+            clips[clip, :, frame, :, 2 * frame + clip : 2 * frame + clip + 3] += 0.8
+    return torch.cat([clips, clips.flip(2)]), torch.tensor([0] * 4 + [1] * 4)
 
 
 def model_card(

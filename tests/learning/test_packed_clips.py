@@ -9,7 +9,7 @@ from torch import Tensor
 from kinetrack.data.index import tensor_path
 from kinetrack.data.tensors import PackedSide, load_clip, read_sides
 from kinetrack.errors import InputError
-from kinetrack.learning.augment import AugmentParams
+from kinetrack.learning.augment import AugmentParams, Changes
 from kinetrack.learning.packed_clips import ClipKey, Example, PackedClips, View
 
 from factories import GEOMETRY, NO_AUGMENTATION, write_packed
@@ -177,3 +177,19 @@ def test_each_view_is_a_part_of_what_was_packed(tmp_path: Path) -> None:
         map(hash, map(bytes, look().numpy().reshape(4, -1)))
     )
     assert torch.equal(shuffled, look(is_shuffled=True))
+
+
+def test_class_of_a_flipped_clip_is_the_one_in_the_mirror(tmp_path: Path) -> None:
+    labels = ["Jump", "MoveLeft", "MoveRight"]
+    side = read_sides(write_packed(tmp_path, labels=labels))["train"]
+    mirror = {"Jump": "Jump", "MoveLeft": "MoveRight", "MoveRight": "MoveLeft"}
+    half = NO_AUGMENTATION.model_copy(update={"flip": 0.5})
+    clips = PackedClips(side, labels=labels, geometry=GEOMETRY, augment=half)
+    seen = set()
+    for place, row in enumerate(side.rows):
+        for epoch in range(8):
+            example = example_of(clips, place, epoch=epoch)
+            is_flipped = bool(Changes(*example.draws.tolist()).flip)
+            assert labels[example.target] == (mirror[row.label] if is_flipped else row.label)
+            seen.add((row.label, is_flipped))
+    assert len(seen) == 6

@@ -18,7 +18,7 @@ from factories import DECODING, GEOMETRY, NO_AUGMENTATION, PLAIN_INPUT, write_pa
 
 CPU = torch.device("cpu")
 PRESET = Path(__file__).parents[2] / "presets/sample.yaml"
-_QUICK = {"small_3dcnn", "separable_3dcnn", "lecture_3dcnn"}
+_QUICK = {"small_3dcnn", "separable_3dcnn", "residual_3dcnn", "lecture_3dcnn"}
 pytestmark = pytest.mark.usefixtures("torch_settings")
 
 

@@ -30,7 +30,8 @@ class AugmentParams(BaseModel):
     )
 
     flip: Share
-    """Probability that left and right change places; not where they tell the classes apart."""
+    """Probability that left and right change places. Classes whose names differ by left and right
+    (or clockwise and anticlockwise) alone change places too; 0 where only the picture tells."""
     resized_crop: Annotated[list[Share], Field(min_length=2, max_length=2)] | None
     """Smallest and largest share of the frame's area that is cut out and enlarged to its size; null
     cuts nothing. Its width is 3/4 to 4/3 of its height, as far as the frame has room."""

@@ -18,7 +18,8 @@ from kinetrack.data.sampling import (
 )
 from kinetrack.data.tensors import PackedSide, load_clip
 from kinetrack.errors import InputError
-from kinetrack.learning.augment import AugmentParams, draw, draw_mix
+from kinetrack.learning.augment import AugmentParams, Changes, draw, draw_mix
+from kinetrack.learning.mirroring import mirror_classes
 from kinetrack.learning.seeds import derive_generator
 
 
@@ -70,7 +71,8 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
     """The clips of one side as the network sees them: one window and one square of each.
 
     Without `augment` these are those of `view`, or else the middle ones. With it, those of clips
-    that were packed with spare frames or pixels are drawn, and so is what the augmentation will do.
+    that were packed with spare frames or pixels are drawn, and so is what the augmentation will do;
+    a clip that it will flip is of the class that its own becomes in a mirror (`mirroring`).
     Each draw depends on `seed`, the clip and the epoch alone. Nothing but the window is read from
     the disk.
 
@@ -91,6 +93,7 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
         _check_lengths(side, geometry)
         self._side = side
         self._class_index = {label: index for index, label in enumerate(labels)}
+        self._mirrored = mirror_classes(labels)
         self._geometry = geometry
         self._augment = augment
         self._view = view or View()
@@ -125,8 +128,13 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
     def _draw_example(
         self, place: int, augment: AugmentParams, generator: torch.Generator
     ) -> Example:
-        clip = self._cut(place, generator)
-        return Example(clip, self._target(place), draw(augment, generator))
+        clip, target, draws = (
+            self._cut(place, generator),
+            self._target(place),
+            draw(augment, generator),
+        )
+        # MoveLeft in a mirror is MoveRight.
+        return Example(clip, self._mirrored[target] if Changes(*draws).flip else target, draws)
 
     def _look(self, place: int) -> Tensor:
         """The window (T, H, W, C) that the view is of."""

@@ -27,6 +27,7 @@ class _Layer(NamedTuple):
 _LAYERS = {
     "small_3dcnn": _Layer("block3"),
     "separable_3dcnn": _Layer("block4"),
+    "residual_3dcnn": _Layer("block3"),
     "lecture_3dcnn": _Layer("conv3"),
     "cnn_lstm": _Layer("cnn.layer4", "TCHW"),
     "r3d_18": _Layer("layer4"),

@@ -21,6 +21,7 @@ NAMES = list(NETWORKS)
 SIZES = {
     "small_3dcnn": (4, 16),
     "separable_3dcnn": (4, 16),
+    "residual_3dcnn": (8, 16),
     "lecture_3dcnn": (32, 32),
     "cnn_lstm": (3, 34),
     "r3d_18": (4, 33),
@@ -186,7 +187,7 @@ def test_networks_of_our_own_do_not_wait_for_torchvision() -> None:
     code = """
 import sys
 from kinetrack.learning.models import build_model
-for name in ("small_3dcnn", "separable_3dcnn", "lecture_3dcnn"):
+for name in ("small_3dcnn", "separable_3dcnn", "residual_3dcnn", "lecture_3dcnn"):
     build_model(name, num_classes=2, num_frames=32, size_px=32)
 assert "torchvision" not in sys.modules
 """

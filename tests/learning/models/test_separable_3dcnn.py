@@ -1,21 +1,17 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from kinetrack.learning.models.cost import count_parameters
 from kinetrack.learning.models.separable_3dcnn import Separable3dCnn
+
+from factories import draw_clips, moving_bars
 
 
 def build(num_classes: int = 3) -> Separable3dCnn:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return Separable3dCnn(num_classes=num_classes)
-
-
-def draw_clips(num_clips: int, num_frames: int, size_px: int) -> Tensor:
-    generator = torch.Generator().manual_seed(0)
-    return torch.rand(num_clips, 3, num_frames, size_px, size_px, generator=generator)
 
 
 @pytest.mark.parametrize(("num_frames", "size_px"), [(4, 16), (5, 17), (9, 40)])
@@ -43,18 +39,6 @@ def test_gradient_of_a_batch_is_the_sum_of_its_parts() -> None:
             torch.autograd.backward(F.cross_entropy(model(part), target, reduction="sum"))
         gradients.append([values.grad for values in model.parameters()])
     torch.testing.assert_close(*gradients, atol=1e-9, rtol=1e-9)
-
-
-def moving_bars() -> tuple[Tensor, Tensor]:
-    """Eight clips (N, 3, 8, 24, 24) of a bar that moves right (0) or left (1) on noise.
-
-    A frame alone does not tell the class: each clip is there in both orders of time.
-    """
-    clips = draw_clips(4, 8, 24) * 0.2
-    for clip in range(4):
-        for frame in range(8):
-            clips[clip, :, frame, :, 2 * frame + clip : 2 * frame + clip + 3] += 0.8
-    return torch.cat([clips, clips.flip(2)]), torch.tensor([0] * 4 + [1] * 4)
 
 
 def test_network_learns_a_handful_of_clips_by_their_motion() -> None:

@@ -10,6 +10,7 @@ from kinetrack.learning.models import (
     cnn_lstm,
     lecture_3dcnn,
     mvit,
+    residual_3dcnn,
     s3d,
     separable_3dcnn,
     small_3dcnn,
@@ -52,6 +53,10 @@ NETWORKS = {
     "separable_3dcnn": Network(
         lambda sizes: separable_3dcnn.Separable3dCnn(num_classes=sizes.num_classes),
         smallest_clip=separable_3dcnn.SMALLEST_CLIP,
+    ),
+    "residual_3dcnn": Network(
+        lambda sizes: residual_3dcnn.Residual3dCnn(num_classes=sizes.num_classes),
+        smallest_clip=residual_3dcnn.SMALLEST_CLIP,
     ),
     "lecture_3dcnn": Network(
         lambda sizes: lecture_3dcnn.Lecture3dCnn(

@@ -1,9 +1,9 @@
 """A small network for short, small clips: 3D convolutions with batch norm, a global average."""
 
-import torch
 from torch import Tensor, nn
 
 from kinetrack.learning.models.pooling import max_pool
+from kinetrack.learning.models.standardisation import standardise
 
 # Frames and pixels: what the poolings need, and batch norm to see two values of a single clip.
 SMALLEST_CLIP = (4, 7)
@@ -30,15 +30,6 @@ class Small3dCnn(nn.Module):
         features = self.block3(features)
         logits: Tensor = self.head(features.mean(dim=(2, 3, 4)))
         return logits
-
-
-def standardise(clips: Tensor) -> Tensor:
-    """Bring each clip and channel of (N, C, T, H, W) to mean 0 and variance 1.
-
-    A bright room and a dark one then look alike; an evenly coloured clip becomes all 0.
-    """
-    variance, mean = torch.var_mean(clips, dim=(2, 3, 4), keepdim=True)
-    return (clips - mean) * torch.rsqrt(variance + 1e-5)
 
 
 def _block(
