@@ -5,6 +5,7 @@ Those of docs/sharing.md, for two people and a server, are in test_team.py.
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -19,11 +20,18 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after `dvc repro`; pages go on where others ended."""
-    project = make_project(tmp_path_factory.mktemp("tiny") / "project")
+def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after `dvc repro`; to be copied, not changed."""
+    project = make_project(tmp_path_factory.mktemp("reproduced") / "project")
     project.run("dvc", "repro")
     return project
+
+
+@pytest.fixture
+def tiny(reproduced: Project, tmp_path: Path) -> Project:
+    """A project of this page alone, after `dvc repro`."""
+    shutil.copytree(reproduced.folder, tmp_path / "project", symlinks=True)
+    return Project(tmp_path / "project")
 
 
 def run_page(project: Project, name: str, *kinds: str) -> str:

@@ -85,7 +85,8 @@ def test_a_chosen_data_set_is_an_edit_that_would_be_lost(root):
 
 
 def test_an_unknown_preset_is_named_with_the_known_ones(root):
-    with pytest.raises(InputError, match="no preset nothing, expected finetune, lecture, recipe, sample"):
+    known = "finetune, lecture, recipe, sample"
+    with pytest.raises(InputError, match=f"no preset nothing, expected {known}"):
         apply_preset("nothing", root=root, force=False, keep_dataset=False)
 
 
