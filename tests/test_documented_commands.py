@@ -25,6 +25,7 @@ UNCHECKED = {
     **dict.fromkeys((".", "cd", "echo", "export"), "the shell's own"),
     **dict.fromkeys(("find", "install", "mkdir"), "of every Unix"),
     "curl": "of the system",
+    "jupyter": "JupyterLab is installed by whoever wants it",
     "pre-commit": "tells by nothing but an exit code what it takes",
 }
 
