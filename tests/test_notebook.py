@@ -88,7 +88,7 @@ def execute(project: Project, *, instead: Mapping[str, str]) -> dict[str, list[A
     scratch = str(project.folder.parent)
     environ = {**environment(), "PYTHONPATH": str(project.folder / "src"), "IPYTHONDIR": scratch}
     place = {"metadata": {"path": str(project.folder / "notebooks")}}
-    NotebookClient(notebook, timeout=300, resources=place).execute(env=environ)
+    NotebookClient(notebook, startup_timeout=300, timeout=300, resources=place).execute(env=environ)
     return {name: cell.outputs for name, cell in code_cells(notebook).items()}
 
 
