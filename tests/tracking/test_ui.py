@@ -3,7 +3,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from kinetrack.cli.main import app
 from kinetrack.errors import InputError
 from kinetrack.tracking import ui
 
@@ -21,6 +23,12 @@ def taken_port() -> Iterator[int]:
 def test_no_run_yet(bare_project: Path) -> None:
     with pytest.raises(InputError, match="there is no run yet -> make repro"):
         ui.serve_ui()
+
+
+def test_no_run_yet_though_tracking_has_made_the_database(project: Path) -> None:
+    result = CliRunner().invoke(app, ["ui"])
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception).endswith("mlflow.db: there is no run yet -> make repro")
 
 
 def test_taken_port_is_told(project: Path, taken_port: int) -> None:

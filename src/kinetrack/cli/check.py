@@ -168,7 +168,13 @@ def _describe_groups(params: AllParams, clips: Sequence[GroupedClip]) -> list[st
 
 def _check_labels(labels: Collection[str], place: Path) -> None:
     if len(labels) < 2:
-        raise InputError(place, "gives one class only", expected="two or more to tell apart")
+        raise InputError(
+            place,
+            "gives one class only",
+            expected="two or more to tell apart",
+            remedy="raise frames.classes, or give each class a folder of its own"
+            " (import: --label-from parent)",
+        )
 
 
 def _check_split(params: AllParams, clips: Sequence[GroupedClip], place: Path | str) -> Sides:

@@ -157,7 +157,18 @@ def ui(
 
     root = enter()
     track_if_possible(root)
+    _require_run()
     raise typer.Exit(serve_ui(port=port, experiment=_present_experiment(root)))
+
+
+def _require_run() -> None:
+    """Refuse an empty database: tracking has made it, and its pages would show nothing."""
+    from kinetrack.tracking.listing import list_runs
+    from kinetrack.tracking.store import local_database
+
+    database = local_database()
+    if database and not list_runs(most=1).entries:
+        raise InputError(database, "there is no run yet", remedy="make repro")
 
 
 def _present_experiment(root: Path) -> str:
