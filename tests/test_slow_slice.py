@@ -34,6 +34,7 @@ def test_fast():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "minutes", "exit_code", "told"),
     [

@@ -323,6 +323,7 @@ def test_address_of_no_store(
     assert "MLFLOW_TRACKING_URI" in finding.remedy
 
 
+@pytest.mark.slow  # it waits until the lock is given up
 def test_database_that_cannot_be_written(project: Project) -> None:
     path = project.folder / "mlruns/mlflow.db"
     prepare_database(path)

@@ -210,6 +210,7 @@ def test_lists_of_the_authors_lose_the_line(root: Path, capsys: pytest.CaptureFi
     assert text == "Walk/b.avi 1\nRun/c.avi 2\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["folders", "segments"])
 @pytest.mark.usefixtures("root")
 def test_after_a_kill_at_any_moment_the_next_call_completes_it(

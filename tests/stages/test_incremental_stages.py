@@ -520,6 +520,7 @@ def copy_workspace(finished: Workspace, root: Path) -> Workspace:
     return Workspace(root, finished.pool, finished.contents)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(steps=st.lists(st.tuples(EDITS, NUMBERS, NUMBERS, DEATHS), min_size=1, max_size=6))
 def test_an_incremental_run_equals_a_clean_one(tmp_path_factory, finished, md5s, steps):
