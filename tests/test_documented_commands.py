@@ -179,7 +179,7 @@ def test_every_block_with_a_name_is_run_by_a_test() -> None:
     assert {name: kinds for name, kinds in named.items() if kinds} == {
         "getting-started.md": {"tiny"},
         "data.md": {"tiny"},
-        "experimenting.md": {"tiny", "sweep", "swept"},
+        "experimenting.md": {"tiny", "sweep", "swept", "worked", "judged"},
         "own-videos.md": {"clips"},
         "sharing.md": {"team", "Ann", "Ben"},
     }

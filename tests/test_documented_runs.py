@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -34,11 +35,20 @@ def tiny(reproduced: Project, tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
-def run_page(project: Project, name: str, *kinds: str) -> str:
-    """Run the blocks of a page of these kinds, in their order; what they printed."""
+def run_page(
+    project: Project, name: str, *kinds: str, instead: Mapping[str, str] | None = None
+) -> str:
+    """Run the blocks of a page of these kinds, in their order; what they printed.
+
+    Args:
+        instead: what stands in the blocks, and what is typed for it.
+    """
     printed = ""
-    for kind, block in blocks_of(ROOT / "docs" / name):
+    for kind, shown in blocks_of(ROOT / "docs" / name):
         if kind in kinds:
+            block = shown
+            for one, other in (instead or {}).items():
+                block = block.replace(one, other)
             result = type_block(block, folder=project.folder, code=project.folder / "src")
             assert result.returncode == 0, f"{block}\n{result.stdout}\n{result.stderr}"
             printed += result.stdout
@@ -59,17 +69,36 @@ def test_data_that_changes(tiny: Project) -> None:
     assert "verify: " in run_page(tiny, "data.md", "tiny")
 
 
-def test_experiments(tiny: Project) -> None:
-    run_page(tiny, "experimenting.md", "tiny", "sweep")
+def wait_for_queue(project: Project) -> None:
     deadline = time.monotonic() + 1500
-    while re.search("Queued|Running", tiny.run("dvc", "queue", "status").stdout):
+    while re.search("Queued|Running", project.run("dvc", "queue", "status").stdout):
         assert time.monotonic() < deadline
         time.sleep(5)
+
+
+def test_experiments(tiny: Project) -> None:
+    run_page(tiny, "experimenting.md", "tiny", "sweep")
+    wait_for_queue(tiny)
     printed = run_page(tiny, "experimenting.md", "swept")
     assert "is champion" in printed
     runs = json.loads(tiny.run("kinetrack", "runs", "--json").stdout)
     rates = [run["params"]["train.learning_rate"] for run in runs]
     assert sorted(set(rates)) == ["0.001", "0.003", "0.01"]
+
+
+def test_the_worked_sweep(tiny: Project) -> None:
+    """Two of its rates, two of its seeds, an epoch each."""
+    shorter = {"0.0003,0.003,0.01": "0.0003,0.01", "=0,1,2": "=1,2", "epochs=6": "epochs=1"}
+    run_page(tiny, "experimenting.md", "worked", instead=shorter)
+    wait_for_queue(tiny)
+    runs = json.loads(tiny.run("kinetrack", "runs", "--json").stdout)
+    groups = [run["run_id"][:8] for run in runs if run["kind"] == "group"]
+    assert (len(runs), len(groups)) == (1 + 4 + 2, 2)
+    page = (ROOT / "docs/experimenting.md").read_text()
+    (told,) = re.findall(r"^kinetrack compare ([\w ]+?) +# groups", page, re.MULTILINE)
+    instead = {told: " ".join(groups)}
+    printed = run_page(tiny, "experimenting.md", "judged", instead=instead)
+    assert printed.count("2 runs by seed") >= 4  # in the list, and compared
 
 
 def test_your_own_videos(tmp_path: Path) -> None:
