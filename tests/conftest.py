@@ -53,7 +53,7 @@ def module_search_path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def environment() -> Iterator[None]:
+def variables() -> Iterator[None]:
     """Put the variables back: a command that reads the machine's file in this process sets some."""
     with patch.dict(os.environ):
         yield

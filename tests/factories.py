@@ -273,18 +273,6 @@ def draw_clips(num_clips: int, num_frames: int, size_px: int) -> Tensor:
     return torch.rand(num_clips, 3, num_frames, size_px, size_px, generator=generator)
 
 
-def moving_bars() -> tuple[Tensor, Tensor]:
-    """Eight clips (N, 3, 8, 24, 24) of a bar that moves right (0) or left (1) on noise.
-
-    A frame alone does not tell the class: each clip is there in both orders of time.
-    """
-    clips = draw_clips(4, 8, 24) * 0.2
-    for clip in range(4):
-        for frame in range(8):
-            clips[clip, :, frame, :, 2 * frame + clip : 2 * frame + clip + 3] += 0.8
-    return torch.cat([clips, clips.flip(2)]), torch.tensor([0] * 4 + [1] * 4)
-
-
 def model_card(
     model: ModelName = "small_3dcnn",
     *,

@@ -128,13 +128,12 @@ class PackedClips(Dataset[Example | Mixture | InputError]):
     def _draw_example(
         self, place: int, augment: AugmentParams, generator: torch.Generator
     ) -> Example:
-        clip, target, draws = (
-            self._cut(place, generator),
-            self._target(place),
-            draw(augment, generator),
-        )
+        clip, target = self._cut(place, generator), self._target(place)
+        draws = draw(augment, generator)
         # MoveLeft in a mirror is MoveRight.
-        return Example(clip, self._mirrored[target] if Changes(*draws).flip else target, draws)
+        if Changes(*draws.tolist()).flip:
+            target = self._mirrored[target]
+        return Example(clip, target, draws)
 
     def _look(self, place: int) -> Tensor:
         """The window (T, H, W, C) that the view is of."""

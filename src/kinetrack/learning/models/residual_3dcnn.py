@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinetrack.learning.models.convolution import draw_weights, normed_convolution
 from kinetrack.learning.models.pooling import max_pool
 from kinetrack.learning.models.standardisation import add_differences, standardise
 
@@ -16,20 +17,18 @@ class Residual3dCnn(nn.Module):
 
     It sees the frames and, beside them, what changed from frame to frame, both standardised.
     Residual blocks: He et al. 2016; a convolution in time and space, then one in space alone. Batch
-    norm: Ioffe and Szegedy 2015. Where few clips train, it gave more than group norm.
+    norm: Ioffe and Szegedy 2015.
     """
 
     def __init__(self, *, num_classes: int) -> None:
         super().__init__()
         stem, first, second, third = _CHANNELS
-        self.stem = nn.Sequential(*_convolution(6, stem, (3, 5, 5), stride=(1, 2, 2)))
+        self.stem = nn.Sequential(*normed_convolution(6, stem, (3, 5, 5), stride=(1, 2, 2)))
         self.block1 = ResidualBlock(stem, first)
         self.block2 = ResidualBlock(first, second)
         self.block3 = ResidualBlock(second, third)
         self.head = nn.Linear(third, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):  # He et al. 2015
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_weights(self)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) of values in [0, 1] or normalised to logits (N, K)."""
@@ -47,33 +46,16 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.change = nn.Sequential(
-            *_convolution(in_channels, out_channels, (3, 3, 3)),
+            *normed_convolution(in_channels, out_channels, (3, 3, 3)),
             nn.ReLU(),
-            *_convolution(out_channels, out_channels, (1, 3, 3)),
+            *normed_convolution(out_channels, out_channels, (1, 3, 3)),
         )
         self.widen = (
             nn.Identity()
             if in_channels == out_channels
-            else nn.Sequential(*_convolution(in_channels, out_channels, (1, 1, 1)))
+            else nn.Sequential(*normed_convolution(in_channels, out_channels, (1, 1, 1)))
         )
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (N, C, T, H, W) to features of as many places."""
         return F.relu(self.widen(features) + self.change(features))
-
-
-def _convolution(
-    in_channels: int,
-    out_channels: int,
-    kernel_size: tuple[int, int, int],
-    *,
-    stride: tuple[int, int, int] = (1, 1, 1),
-) -> tuple[nn.Conv3d, nn.BatchNorm3d]:
-    """Convolution that keeps the size but for the stride, then batch norm."""
-    frames, height, width = kernel_size
-    padding = (frames // 2, height // 2, width // 2)
-    return (
-        # Batch norm subtracts the mean, so a bias would have no effect.
-        nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
-        nn.BatchNorm3d(out_channels),
-    )

@@ -3,6 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kinetrack.learning.models.convolution import draw_weights
 from kinetrack.learning.models.pooling import max_pool
 
 # Frames and pixels: sides are halved three times, and two of each are left.
@@ -33,9 +34,7 @@ class Separable3dCnn(nn.Module):
         self.block3 = ResidualBlock(64, 128)
         self.block4 = ResidualBlock(128, 128)
         self.head = nn.Linear(128, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv3d):  # He et al. 2015; PyTorch's default learns slower
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        draw_weights(self)
 
     def forward(self, clips: Tensor) -> Tensor:
         """Clips (N, 3, T, H, W) to logits (N, K)."""

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from kinetrack.learning.models.convolution import normed_convolution
 from kinetrack.learning.models.pooling import max_pool
 from kinetrack.learning.models.standardisation import standardise
 
@@ -40,11 +41,5 @@ def _block(
     stride: tuple[int, int, int] = (1, 1, 1),
 ) -> nn.Sequential:
     """Convolution that keeps the size but for the stride, batch norm, ReLU."""
-    frames, height, width = kernel_size
-    padding = (frames // 2, height // 2, width // 2)
-    return nn.Sequential(
-        # Batch norm subtracts the mean, so a bias would have no effect.
-        nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding, bias=False),
-        nn.BatchNorm3d(out_channels),
-        nn.ReLU(),
-    )
+    convolution = normed_convolution(in_channels, out_channels, kernel_size, stride=stride)
+    return nn.Sequential(*convolution, nn.ReLU())
