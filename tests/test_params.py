@@ -60,8 +60,9 @@ def test_number_is_a_number_as_dvc_reads_it(params_file: Path, number: str) -> N
 @pytest.mark.parametrize(
     ("train", "key", "reason"),
     [
-        ("{epoch: 2}", "unknown key train.epoch", "allowed here: epochs, learning_rate"),
-        ("{epochs: two}", "train.epochs", "valid integer, found 'two'"),
+        ("{epoch: 2}", "unknown key train.epoch", "-> epochs? allowed here: epochs, learning_rate"),
+        ("{banana: 2}", "unknown key train.banana", "-> allowed here: epochs, learning_rate"),
+        ("{epochs: two}", "train.epochs", "valid integer, found 'two' -> docs/reference/params.md"),
         ("{epochs: '2'}", "train.epochs", "valid integer"),
         ("{epochs: 2.0}", "train.epochs", "valid integer"),
         ("{epochs: true}", "train.epochs", "valid integer, found 'True'"),

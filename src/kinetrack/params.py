@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +48,7 @@ def parse_section(
     try:
         return kind.model_validate(params[name])
     except ValidationError as error:
-        raise InputError(path, _describe(error, name), remedy=_remedy(kind)) from None
+        raise InputError(path, _describe(error, name), remedy=_mend(error, kind)) from None
 
 
 def load_part(kind: type[SectionType], name: str, path: Path = PARAMS_FILE) -> SectionType:
@@ -108,6 +109,16 @@ def _describe(error: ValidationError, section: str) -> str:
             text += f", found {str(same[0]['input'])[:80]!r}"
     more = len(problems) - len(same)
     return f"{text} (and {more} more)" if more else text
+
+
+def _mend(error: ValidationError, kind: type[BaseModel]) -> str:
+    problem, *_ = error.errors(include_url=False)
+    if problem["type"] == "missing":
+        return _remedy(kind)
+    if problem["type"] != "extra_forbidden":
+        return "docs/reference/params.md tells what each key takes"
+    near = get_close_matches(str(problem["loc"][0]), kind.model_fields, n=1)
+    return f"{near[0]}? {_remedy(kind)}" if near else _remedy(kind)
 
 
 def _remedy(kind: type[BaseModel]) -> str:

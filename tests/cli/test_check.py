@@ -182,6 +182,19 @@ def test_a_class_that_a_side_lacks_is_told(root):
     assert check_project(root).describe().splitlines()[1:] == ["  test has no clip of Jump"]
 
 
+def test_classes_that_change_places_in_a_mirror_are_told_where_clips_are_flipped(root):
+    shutil.copyfile(PRESETS / "sample.yaml", root / "params.yaml")
+    assert not check_project(root).notes
+    set_params(root, augment={"flip": 0.5})
+    told = "augment.flip: in a mirror these change places: MoveLeft and MoveRight"
+    assert told in check_project(root).notes[0]
+
+
+def test_classes_without_another_in_the_mirror_are_not_told(root):
+    set_params(root, augment={"flip": 0.5})
+    assert not check_project(root).notes
+
+
 @pytest.mark.parametrize(
     "split",
     [

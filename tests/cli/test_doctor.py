@@ -200,7 +200,7 @@ SET_UPS: dict[str, tuple[Callable[[Project], None], str, str, str]] = {
         "devise",
         "allowed here: device",
     ),
-    "mistyped param": (mistype_a_param, "params", "train.epochs", "allowed here: epochs"),
+    "mistyped param": (mistype_a_param, "params", "train.epochs", "what each key takes"),
     "other versions": (change_a_version, "python", "instead of 1.0.0", "make install"),
 }
 

@@ -24,6 +24,7 @@ from kinetrack.errors import InputError
 from kinetrack.learning.augment import AugmentParams
 from kinetrack.learning.device import choose_device, count_loaders
 from kinetrack.learning.inputs import ClipInput
+from kinetrack.learning.mirroring import mirror_classes
 from kinetrack.learning.models import build_model
 from kinetrack.learning.processes import wanted_processes
 from kinetrack.parallel import count_workers, map_clips
@@ -139,7 +140,9 @@ def _check_machine() -> None:
 
 def _check_dataset(params: AllParams, root: Path) -> Checked:
     if params.dataset == "sample":
-        return Checked(params.dataset, notes=tuple(_describe_absent(_check_sample(params))))
+        sides = _check_sample(params)
+        mirrored = _describe_mirrored(params, {clip.label for clip in sides})
+        return Checked(params.dataset, notes=(*_describe_absent(sides), *mirrored))
     folder = Path("data/videos") / params.dataset
     if not (root / folder).exists() and (root / f"{folder}.dvc").exists():
         raise InputError(folder, "is not here", remedy=f"dvc pull {folder}.dvc")
@@ -152,6 +155,7 @@ def _check_dataset(params: AllParams, root: Path) -> Checked:
     sides = _check_split(params, grouped, folder)
     short = _check_headers(params, clips)
     notes = [*_describe_groups(params, grouped), *_describe_absent(sides)]
+    notes += _describe_mirrored(params, labels)
     notes += _describe_short(short, params.pack, num_clips=len(clips))
     return Checked(params.dataset, len(clips), len(labels), tuple(notes))
 
@@ -191,6 +195,15 @@ def _check_split(params: AllParams, clips: Sequence[GroupedClip], place: Path | 
 
 def _describe_absent(sides: Sides) -> list[str]:
     return [f"{side} has no clip of {label}" for side, label in find_absent(sides)]
+
+
+def _describe_mirrored(params: AllParams, labels: Collection[str]) -> list[str]:
+    names = sorted(labels)
+    pairs = enumerate(mirror_classes(names))
+    swapped = [f"{names[one]} and {names[other]}" for one, other in pairs if one < other]
+    if params.augment.flip == 0 or not swapped:
+        return []
+    return [f"augment.flip: in a mirror these change places: {', '.join(swapped)}"]
 
 
 def _check_sample(params: AllParams) -> Sides:

@@ -29,7 +29,10 @@ def choose_device() -> torch.device:
     except (RuntimeError, AssertionError, ImportError) as error:
         problem = str(error).splitlines()[0]
         raise InputError(
-            DEVICE_VARIABLE, "names no device of this machine", found=f"{name} ({problem})"
+            DEVICE_VARIABLE,
+            "names no device of this machine",
+            found=f"{name} ({problem})",
+            remedy="unset it, or device in .kinetrack/machine.yaml, to take what is there",
         ) from None
     return device
 

@@ -61,7 +61,7 @@ def run_check(
         yield from check(root)
     except InputError as error:
         problem = str(error).removesuffix(f" -> {printable(error.remedy)}")
-        yield Finding("broken", problem, error.remedy or _place(error.path, chosen_in_file))
+        yield Finding("broken", problem, _remedy(error, chosen_in_file))
     except Exception as error:  # whatever is broken here, the other checks go on
         lines = str(error).splitlines() or [""]
         told = f"cannot be looked at: {type(error).__name__}: {lines[0][:_LONGEST]}"
@@ -86,13 +86,15 @@ def _chosen_in_file(root: Path) -> set[str]:
         return set()
 
 
-def _place(path: Path | str, chosen_in_file: Collection[str]) -> str:
-    """Say where a person changes what cannot be used."""
-    if str(path) in chosen_in_file:
+def _remedy(error: InputError, chosen_in_file: Collection[str]) -> str:
+    """Say what to do, or at least where a person changes what cannot be used."""
+    if str(error.path) in chosen_in_file:
         return f"edit {MACHINE_FILE}"
-    if str(path).isupper():
-        return f"set another {path}, or unset it"
-    return f"edit {path}"
+    if error.remedy:
+        return error.remedy
+    if str(error.path).isupper():
+        return f"set another {error.path}, or unset it"
+    return f"edit {error.path}"
 
 
 def _print(part: str, findings: list[Finding]) -> None:
