@@ -1,10 +1,11 @@
-"""The wheel in an environment elsewhere: no repository, no editable install."""
+"""The source distribution, and its wheel in an environment elsewhere: no repository there."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -33,17 +34,28 @@ print(json.dumps(answers.to_dict("records")))
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if int(version("setuptools").partition(".")[0]) < 77:
-        pytest.skip("an older setuptools cannot build the wheel")
+        pytest.skip("an older setuptools cannot build the package")
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "CHANGELOG.md"):
         shutil.copy(ROOT / name, source)
     shutil.copytree(ROOT / "src/kinetrack", source / "src/kinetrack")
-    options = ["--no-deps", "--no-build-isolation", "--quiet"]
-    command = [sys.executable, "-m", "pip", "wheel", *options, "-w", source / "made", source]
-    subprocess.run(command, check=True)
+    (source / "tests").mkdir()
+    (source / "tests/test_it.py").touch()
+    build = "from setuptools import build_meta; build_meta.build_sdist('made')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
     (made,) = (source / "made").iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory, sdist: Path) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    options = ["--no-deps", "--no-build-isolation", "--quiet"]
+    command = [sys.executable, "-m", "pip", "wheel", *options, "-w", folder, sdist]
+    subprocess.run(command, check=True)
+    (made,) = folder.iterdir()
     return made
 
 
@@ -90,12 +102,24 @@ def model(elsewhere: Path) -> Path:
     return elsewhere / "model"
 
 
+def files_of_the_package() -> set[str]:
+    there = (path for path in (ROOT / "src/kinetrack").rglob("*") if path.is_file())
+    names = {path.relative_to(ROOT / "src").as_posix() for path in there}
+    return {name for name in names if "__pycache__" not in name}
+
+
+def test_sdist_holds_the_package_its_papers_and_no_tests(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        held = {name.partition("/")[2] for name in archive.getnames()}
+    papers = {"README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml"}
+    assert held >= {f"src/{name}" for name in files_of_the_package()} | papers
+    assert not any(name.startswith("tests") for name in held)
+
+
 def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as zipped:
         held = {name for name in zipped.namelist() if name.startswith("kinetrack/")}
-    there = (path for path in (ROOT / "src/kinetrack").rglob("*") if path.is_file())
-    wanted = {path.relative_to(ROOT / "src").as_posix() for path in there}
-    assert held == {name for name in wanted if "__pycache__" not in name}
+    assert held == files_of_the_package()
 
 
 def test_kinetrack_predict_works_without_the_repository(
