@@ -29,7 +29,7 @@ DATA = {"data.split_md5": "split", "data.videos_md5": "videos"}
 COLUMNS = ("clip", "group", "actual", "predicted", "correct", "probability", "actual_probability")
 NUM_CLIPS = 24
 GROUPS = [f"g{number // 2}" for number in range(NUM_CLIPS)]
-# Which clips of twelve groups are told right; of these the first one has 18.
+# Which clips of twelve groups are classified correctly; of these the first one has 18.
 FIRST = [number >= 6 for number in range(NUM_CLIPS)]
 SECOND = [number >= 1 and number != 23 for number in range(NUM_CLIPS)]
 # Groups of runs: each fold tests a half, each seed all of them.
@@ -371,7 +371,7 @@ def test_few_groups_are_said_to_be_few(tmp_path, monkeypatch, told):
     enter(tmp_path, monkeypatch)
     path = write(tmp_path / "a.csv", rows(FIRST, groups=[name[:2] for name in GROUPS[:10]]))
     [note] = told(str(path), str(path))["notes"]
-    assert note == "with only 5 groups, intervals are narrower than they should be"
+    assert note == "with only 5 groups, intervals are too narrow"
 
 
 @pytest.mark.parametrize(

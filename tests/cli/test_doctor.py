@@ -238,7 +238,7 @@ def test_pickles_of_dvc_that_anybody_may_exchange(
     monkeypatch.delenv("DVC_SITE_CACHE_DIR")
     (finding,) = find("dvc", project)
     assert finding.state == "note"
-    assert "all may write /var/tmp/dvc/repo" in finding.told
+    assert "everybody on this machine may write /var/tmp/dvc/repo" in finding.told
     carry_out(finding.remedy, project)
     assert not find("dvc", project)
     assert Path("~/.cache/dvc/repo").expanduser().is_dir()

@@ -72,6 +72,28 @@ def test_without_git_behind_it_the_version_stands_alone(tmp_path):
     assert _find_commit(tmp_path / "kinetrack") == ""
 
 
+METRICS = {
+    "accuracy": 0.625,
+    "num_clips": 8,
+    "num_groups": 2,
+    "accuracy_low": 0.25,
+    "accuracy_high": 0.875,
+    "shuffled_accuracy": 0.5,
+}
+LOCK_OF_ANOTHER = """
+stages:
+  train:
+    cmd: train
+    params:
+      params.yaml:
+        augment: {mixup: 0.2}
+  evaluate:
+    cmd: evaluate
+    deps:
+    - {path: data/tensors/kitchen, md5: 0d.dir}
+"""
+
+
 def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeypatch):
     monkeypatch.chdir(project.folder)
     card = model_card()
@@ -85,7 +107,7 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
     }
     row = {"epoch": 3, **sides, "train_accuracy": 0.75, "val_accuracy": 0.5}
     write_csv(reports / "train/history.csv", list(row), [row])
-    write_json(reports / "evaluate/metrics.json", {"accuracy": 0.625, "num_clips": 8})
+    write_json(reports / "evaluate/metrics.json", METRICS)
     scores = {"label": "Jump[bold]", "precision": 0.5, "recall": 1.0, "f1": 2 / 3, "num_clips": 4}
     write_csv(reports / "evaluate/per_class.csv", list(scores), [scores])
     print_summary(project.folder)
@@ -95,7 +117,8 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
         "data set sample",
         "2 classes",
         "train 0.7500, val 0.5000",
-        "0.6250 on 8 clips",
+        "0.6250 on 8 clips of 2 groups that the network has not seen",
+        "95 % interval 0.250 to 0.875; with their frames shuffled 0.500",
         "Jump[bold]",
         "0.667",
         "make ui",
@@ -107,6 +130,13 @@ def test_the_summary_says_what_was_trained_and_how_well(project, capsys, monkeyp
     assert told["last_epoch"]["val_accuracy"] == 0.5
     assert told["last_epoch"]["test_loss"] is None
     assert told["classes"] == [{**scores, "f1": pytest.approx(2 / 3)}]
+    (project.folder / "dvc.lock").write_text(LOCK_OF_ANOTHER)
+    print_summary(project.folder)
+    screen = capsys.readouterr().out
+    assert "on data set kitchen" in screen
+    assert "params.yaml names data set sample now: not trained on yet" in screen
+    assert "val 0.5000 (train: of mixed clips" in screen
+    assert "kinetrack report --open" in screen
     for path in ("evaluate/metrics.json", "train/history.csv"):
         (reports / path).write_text("<<<<<<< HEAD\n")
         with pytest.raises(InputError, match=f"{path}: .* -> make repro"):

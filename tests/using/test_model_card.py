@@ -31,7 +31,7 @@ def test_the_card_tells_what_the_page_tells_and_names_no_clip(tmp_path):
         "| accuracy | 0.8333 |",
         "| always naming the largest class | 0.5000 |",
         "| test clips | 6 in 3 groups |",
-        "- With 6 test clips, one clip is 16.7 points.",
+        "- With 6 test clips, one clip is 16.7 percentage points.",
         "| Jump | 1.000 | 0.667 | 0.800 | 3 |",
         "Confused most often: Jump taken for Walk (1).",
         "| test | 6 | 1 |",

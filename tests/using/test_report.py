@@ -64,8 +64,16 @@ def test_confused_pairs_are_counted_the_most_frequent_first(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("changes", "caveat"),
     [
-        ({}, "With 6 test clips, one clip is 16.7 points."),
-        ({}, "With only 3 groups, the interval is narrower than it should be."),
+        ({}, "With 6 test clips, one clip is 16.7 percentage points."),
+        (
+            {},
+            "With only 3 groups, the interval is too narrow: "
+            "it misses the truth in more than 5 of 100 cases.",
+        ),
+        (
+            {"params": {"augment": {"mixup": 0.2}}},
+            "Its training accuracy is of mixed clips (augment.mixup): low however well it goes.",
+        ),
         ({"wrong": (0, 2, 4)}, "The interval holds the score of always naming the largest class."),
         (
             {"params": {"train": {"watch": ["val", "test"]}}},

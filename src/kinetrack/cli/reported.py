@@ -95,12 +95,19 @@ def read_lock(root: Path) -> Locked:
             problem = "is not what the evaluation recorded"
             raise InputError(root / path, problem, remedy="dvc repro evaluate, or dvc checkout")
     _require_in_step(root)
-    tensors = next((path for path in deps if path.startswith(_TENSORS)), _TENSORS)
-    return Locked(
-        dataset=tensors.removeprefix(_TENSORS),
-        tensors_md5=deps.get(tensors, ""),
-        params=dict(_sections(root)),
-    )
+    dataset = locked_dataset(root)
+    return Locked(dataset, deps.get(f"{_TENSORS}{dataset}", ""), locked_params(root))
+
+
+def locked_dataset(root: Path) -> str:
+    """Return the data set of the evaluation that DVC recorded; empty where there is none."""
+    deps = _md5s(locked_stage("evaluate", root=root), "deps")
+    return next((path.removeprefix(_TENSORS) for path in deps if path.startswith(_TENSORS)), "")
+
+
+def locked_params(root: Path) -> dict[str, Any]:
+    """Return the params by section with which DVC ran the stages."""
+    return dict(_sections(root))
 
 
 def _require_in_step(root: Path) -> None:

@@ -73,7 +73,7 @@ def save_model(
     a model may be given away.
     """
     weights = {name: values.contiguous().cpu() for name, values in model.state_dict().items()}
-    # No metadata: with two keys or more, safetensors writes them in an order of chance.
+    # No metadata: with two keys or more, safetensors writes them in random order.
     content = safetensors.torch.save(weights)
     trained = "".join(f"{sha256}\n" for sha256 in sorted(set(trained_on))).encode()
     with atomic_file(folder / WEIGHTS_NAME) as file:

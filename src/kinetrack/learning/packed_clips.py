@@ -56,7 +56,7 @@ class View(NamedTuple):
     crops: int = 1
     """1, or 5: the middle and the corners."""
     is_shuffled: bool = False
-    """Its frames in an order of chance: a control, to which motion tells nothing."""
+    """Its frames in random order: a control, to which motion tells nothing."""
 
 
 def cut_view(clip: Tensor, geometry: ClipGeometry, view: View) -> Tensor:

@@ -65,7 +65,7 @@ def save_checkpoint(folder: Path, progress: Progress) -> Path:
         sha256=_checksum(tensors),
     )
     path = folder / f"epoch_{len(progress.history):06}.safetensors"
-    # One key of metadata: more of them would be written in an order of chance.
+    # One key of metadata: more of them would be written in random order.
     content = safetensors.torch.save(tensors, {"state": state.model_dump_json()})
     with atomic_file(path) as file:
         file.write(content)

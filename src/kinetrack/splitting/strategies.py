@@ -251,7 +251,7 @@ def limit_training(sides: Sides, *, max_groups: int, seed: int) -> Sides:
 
 
 def _draw_groups(groups: Collection[str], *, label: str, seed: int) -> list[str]:
-    """The groups of a class in an order of chance, the same on every machine."""
+    """The groups of a class in random order, the same on every machine."""
 
     def place(group: str) -> str:
         return hashlib.sha256(f"{seed}/{label}/{group}".encode()).hexdigest()

@@ -47,7 +47,7 @@ class EvaluateParams(Section):
     crops: Annotated[Literal[1, 5], BeforeValidator(_require_int)]
     """Squares of each window: the middle one, or with 5 the corners too."""
     shuffle_control: bool
-    """Whether the clips are also judged with their frames in an order of chance: what is left of
+    """Whether the clips are also judged with their frames in random order: what is left of
     the accuracy does not come from motion."""
 
 

@@ -54,7 +54,7 @@ class TrainParams(Section):
     """Pull of the weights towards 0; not of biases and norms."""
     schedule: Schedule
     """How the rate goes on: "constant", "cosine" (falls towards 0), "step" (a tenth after every
-    `step_epochs`), or "one_cycle" (rises for `warmup_epochs`, then falls to nothing)."""
+    `step_epochs`), or "one_cycle" (rises for `warmup_epochs`, then falls to 0)."""
     warmup_epochs: Annotated[int, Field(ge=0, le=1_000_000)]
     """Epochs in which the rate rises."""
     step_epochs: Count | None

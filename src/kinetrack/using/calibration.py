@@ -15,7 +15,7 @@ class ReliabilityBin(NamedTuple):
     confidence: float
     """Mean probability of the predicted class; 0 without clips."""
     accuracy: float
-    """Share of clips that were told right; 0 without clips."""
+    """Share of clips that were classified correctly; 0 without clips."""
 
 
 def reliability_curve(

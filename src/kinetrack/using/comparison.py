@@ -211,7 +211,7 @@ def are_repeated(clips: Sequence[JudgedClip]) -> bool:
 
 
 def accuracy(clips: Sequence[JudgedClip]) -> float:
-    """Share of clips that are told right."""
+    """Share of clips that are classified correctly."""
     return sum(one.is_right for one in clips) / len(clips)
 
 
@@ -229,7 +229,7 @@ def macro_f1(clips: Sequence[JudgedClip]) -> float:
 
 
 def class_recalls(clips: Sequence[JudgedClip]) -> dict[str, float]:
-    """Share of the clips of each class that are told right, in order of names."""
+    """Share of the clips of each class that are classified correctly, in order of names."""
     recalls = {}
     for label in sorted({one.label for one in clips}):
         recalls[label] = accuracy([one for one in clips if one.label == label])

@@ -24,7 +24,7 @@ def group_interval(
     interval: from (alpha / 2) ** (1 / groups) to 1. Where every clip is wrong, the mirror of that.
 
     Args:
-        is_right: whether each clip was told right.
+        is_right: whether each clip was classified correctly.
         groups: the group of each clip.
 
     Raises:

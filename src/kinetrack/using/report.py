@@ -114,13 +114,22 @@ def class_shares(row: Mapping[str, str], labels: Sequence[str]) -> list[tuple[st
     return sorted(shares, key=lambda pair: -pair[1])
 
 
+def trains_on_mixed_clips(params: Mapping[str, Any]) -> bool:
+    """Whether each training clip was two clips, mixed: no figure of training is of a whole one."""
+    mixup: float = params.get("augment", {}).get("mixup", 0)
+    return mixup > 0
+
+
 def _find_caveats(report: Report) -> Iterator[str]:
     metrics = report.metrics
     clips, groups = int(metrics["num_clips"]), int(metrics.get("num_groups", 0))
     if clips < 100:
-        yield f"With {clips} test clips, one clip is {100 / clips:.1f} points."
+        yield f"With {clips} test clips, one clip is {100 / clips:.1f} percentage points."
     if 1 < groups < FEW_GROUPS:
-        yield f"With only {groups} groups, the interval is narrower than it should be."
+        yield (
+            f"With only {groups} groups, the interval is too narrow: "
+            "it misses the truth in more than 5 of 100 cases."
+        )
     if groups == 1:
         yield "All test clips are of one group: it says nothing of others."
     if "accuracy_low" in metrics and metrics["accuracy_low"] <= metrics["majority_accuracy"]:
@@ -128,5 +137,7 @@ def _find_caveats(report: Report) -> Iterator[str]:
     watched = report.params.get("train", {}).get("watch", [])
     if "test" in watched:
         yield "The test side was looked at after every epoch."
+    if trains_on_mixed_clips(report.params):
+        yield "Its training accuracy is of mixed clips (augment.mixup): low however well it goes."
     if report.made.has_changes:
         yield "The commit that trained it had uncommitted changes."

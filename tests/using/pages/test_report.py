@@ -36,8 +36,8 @@ def test_the_page_tells_figures_errors_and_what_made_it(tmp_path: Path, side: Pa
         "<b>0.833</b> <span>test accuracy</span>",
         "<b>0.500</b> <span>always naming the largest class</span>",
         "<b>0.250</b> <span>with the frames shuffled</span>",
-        "5 of 6 test clips are told right",
-        "With 6 test clips, one clip is 16.7 points.",
+        "5 of 6 test clips are classified correctly",
+        "With 6 test clips, one clip is 16.7 percentage points.",
         "<bdi>Jump</bdi> taken for <bdi>Walk</bdi>",
         "<bdi>Jump/late</bdi>",
         "3 frames missing",
@@ -101,7 +101,10 @@ def test_a_clip_that_cannot_be_read_is_told_beside_the_others(tmp_path: Path) ->
 
 @pytest.mark.parametrize(
     ("wrong", "text"),
-    [((), "No test clip is told wrong."), (range(6), "No test clip is told right.")],
+    [
+        ((), "No test clip is classified wrongly."),
+        (range(6), "No test clip is classified correctly."),
+    ],
 )
 def test_an_empty_part_says_so(tmp_path: Path, side: PackedSide, wrong, text: str) -> None:
     assert text in page(tmp_path, make_report(side, wrong=wrong), side)

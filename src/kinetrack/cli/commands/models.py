@@ -92,7 +92,7 @@ def predict(
     ] = 1,
     window: Annotated[
         float | None,
-        typer.Option(help="Tell a time line: length of the window that is looked at, in seconds."),
+        typer.Option(help="Print a time line; length of the window that is looked at, in seconds."),
     ] = None,
     stride: Annotated[
         float | None,

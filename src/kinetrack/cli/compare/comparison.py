@@ -69,7 +69,7 @@ def _find_notes(results: Sequence[Result]) -> list[str]:
     if not are_grouped(first.clips):
         notes.append(_NO_GROUPS)
     elif 1 < num_groups < FEW_GROUPS:
-        notes.append(f"with only {num_groups} groups, intervals are narrower than they should be")
+        notes.append(f"with only {num_groups} groups, intervals are too narrow")
     if len(others) > 1:
         notes.append(
             f"of {len(others)} differences, one may look sure by chance: the p-values and"

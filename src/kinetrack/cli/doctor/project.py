@@ -76,7 +76,10 @@ def check_dvc(root: Path) -> Iterator[Finding]:
         told = f"cache.type {', '.join(risky)}: an edited file changes the object of the cache too"
         yield Finding("note", told, "dvc config cache.type reflink,copy && dvc checkout --relink")
     if dvc.open_site_cache:
-        told = f"all may write {dvc.open_site_cache}, and so have DVC run code (SECURITY.md)"
+        told = (
+            f"everybody on this machine may write {dvc.open_site_cache},"
+            " from which DVC loads code (SECURITY.md)"
+        )
         remedy = "dvc config --global core.site_cache_dir ~/.cache/dvc"
         yield Finding("note", told, f"install -d -m 700 ~/.cache/dvc && {remedy}")
     yield Finding(

@@ -45,7 +45,7 @@ def examine(root: Path, *, as_json: bool) -> bool:
     if as_json:
         print(json.dumps(_to_json(findings), indent=2))
     else:
-        print(f"doctor: {len(broken)} to mend" if broken else "doctor: nothing is broken")
+        print(f"doctor: {len(broken)} broken" if broken else "doctor: nothing is broken")
     return not broken
 
 

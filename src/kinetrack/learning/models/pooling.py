@@ -9,7 +9,7 @@ def max_pool(features: Tensor, size: tuple[int, int, int]) -> Tensor:
     """Take the largest of non-overlapping cubes of (N, C, T, H, W), the far edges left out.
 
     Same as `max_pool3d(features, size)`, which is what runs on a CPU: its backward on CUDA adds up
-    in an order of chance.
+    in random order.
     """
     if not features.is_cuda or not torch.are_deterministic_algorithms_enabled():
         return F.max_pool3d(features, size)
