@@ -29,6 +29,10 @@ OTHERS = {
     "Unable to acquire lock": "dvc.lock",
     "you are not inside of a DVC repository": "dvc.repo",
     "Create a default remote with": "dvc.data_cloud",
+    "No remote provided and no default remote set": "dvc.commands.data_sync",
+    "No file hash info found for": "dvc_data.index.checkout",
+    "Worker status: ": "dvc.commands.queue.status",
+    "Could not override": "hydra._internal.config_loader_impl",
 }
 # Mistakes that another test makes: they need a training, a server, a full disk or a package gone.
 ELSEWHERE = {

@@ -138,7 +138,8 @@ def test_a_name_is_text_and_not_markup(cache, monkeypatch, capsys):
 
 def test_the_last_line_explains_and_tells_of_older_runs(cache, monkeypatch, capsys):
     told = printed(monkeypatch, capsys, Entry(listed())).splitlines()[-1]
-    assert told == "data, model: whether DVC's cache has their bytes"
+    assert told.startswith("*: in a name, other params than the preset's; in a commit, with ")
+    assert told.endswith("data, model: whether DVC's cache has their bytes")
     text = printed(monkeypatch, capsys, Entry(listed()), has_more=True)
     assert text.splitlines()[-1] == f"{told}; older runs: kinetrack runs --all"
 

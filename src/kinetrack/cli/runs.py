@@ -21,7 +21,10 @@ _MODEL_TAG = "model_md5"
 _UNKNOWN = "?"
 _COLUMNS = ("run", "name", "status", "dataset", "experiment", "val", "test", "commit")
 _CACHED = ("data", "model")
-_LEGEND = "\ndata, model: whether DVC's cache has their bytes"
+_LEGEND = (
+    "\n*: in a name, other params than the preset's; in a commit, with changes that it has not."
+    " data, model: whether DVC's cache has their bytes"
+)
 _SHORTENED = ("name", "experiment")
 
 

@@ -166,7 +166,9 @@ def _class_facts(label: str, rows: Sequence[FramesRow]) -> ClassFacts:
         clips=len(rows),
         broken=status["broken"],
         flagged=status["flagged"],
-        groups=len({(row.label, row.group) for row in rows}),
+        groups=len(
+            {row.group for row in rows}
+        ),  # one of several classes counts once, as in a split
         frames_min=min(frames),
         frames_median=median(frames),
         frames_max=max(frames),
