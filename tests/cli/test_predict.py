@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import kinetrack
+from kinetrack.cli.places import present_model
 from kinetrack.cli.predict import command
 from kinetrack.cli.predict.command import predict
 from kinetrack.errors import InputError
@@ -107,11 +109,13 @@ def test_nothing_that_blocks_is_opened(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("gone.avi", "No such file"),
+        ("gone.avi", "there is no such file or folder"),
+        ("gone/", "there is no such file or folder"),
+        ("videos/a.avi/b.avi", "there is no such file or folder"),
         ("a" * 300 + ".avi", "File name too long"),
         ("a.avi\0b.avi", "is no file name"),
     ],
-    ids=["gone", "long", "zero byte"],
+    ids=["gone", "folder", "below a file", "long", "zero byte"],
 )
 def test_name_without_a_file_is_told_and_the_others_are_done(
     folder: Path, capsys: pytest.CaptureFixture[str], name: str, reason: str
@@ -187,10 +191,24 @@ def test_only_some_videos_are_held_at_once(
     assert limits == [16, 4, 1]
 
 
+def test_outside_of_a_project_a_model_has_to_be_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    remedy = "run this inside the project, or name a model: --model FOLDER"
+    with pytest.raises(InputError, match=f"{tmp_path}: no dvc.yaml here or above -> {remedy}"):
+        present_model()
+    shutil.copytree(folder / "model", tmp_path / "data/model")
+    assert present_model() == "data/model"
+    (tmp_path / "dvc.yaml").touch()
+    assert present_model() == str(tmp_path / "data/model")
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("data/model", r"data/model/model\.json: "),
+        ("data/model", "data/model: is no model folder -> dvc pull, or name a run"),
         ("some/folder", "some/folder: is no model folder"),
     ],
 )

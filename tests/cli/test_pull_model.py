@@ -119,6 +119,7 @@ def made_up(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> Mad
     fake = MadeUp(tmp_path, model)
     for name in ("find_model_version", "find_record", "read_artifact", "fetch_model"):
         monkeypatch.setattr(module, name, getattr(fake, name))
+    monkeypatch.setattr(module, "find_run_or_hint", fake.find_record)
     monkeypatch.setattr(module, "cache_folder", lambda root: fake.cache)
     monkeypatch.setattr(remotes, "open_remote", fake.open_remote)
     return fake
@@ -364,6 +365,7 @@ def test_a_name_leads_to_no_other_folder(name, made_up, monkeypatch):
         raise InputError(name, "no such thing")
 
     monkeypatch.setattr(module, "find_record", refuse)
+    monkeypatch.setattr(module, "find_run_or_hint", refuse)
     monkeypatch.setattr(module, "find_model_version", refuse)
     with pytest.raises(InputError, match="no such thing"):
         made_up.pull(name)

@@ -12,9 +12,11 @@ from kinetrack.errors import InputError
 from kinetrack.tracking import registry
 from kinetrack.tracking.fetching import fetch_model
 from kinetrack.tracking.journal import ModelFacts
+from kinetrack.tracking.records import NoSuchRunError
 from kinetrack.tracking.registry import (
     ModelVersion,
     find_model_version,
+    find_run_or_hint,
     list_model_versions,
     look_for_files,
     register_model,
@@ -177,8 +179,28 @@ def test_what_is_not_there_is_told_with_what_is(
 
 
 def test_where_nothing_is_registered_no_name_is_named(project: Path) -> None:
-    with pytest.raises(InputError, match="no such registered model, expected there is none yet"):
+    problem = (
+        f"^net: no model is registered in MLflow at sqlite:///{project}/mlruns/mlflow.db -> "
+        "a champion is shared by an MLflow server only .*`dvc pull train` brings"
+    )
+    with pytest.raises(InputError, match=problem):
         find_model_version("net", 1)
+
+
+def test_a_run_is_found_and_the_name_of_a_registered_model_has_a_hint(run_id: str) -> None:
+    assert find_run_or_hint("x").run_id == run_id
+    with pytest.raises(NoSuchRunError, match=r"no such run in MLflow .*lists them"):
+        find_run_or_hint("net")
+    first = register(run_id)
+    with pytest.raises(InputError, match=r"a registered model has this name: models:/net/1$"):
+        find_run_or_hint("net")
+    set_alias(first, "champion")
+    open_store().create_model_version("net", "kinetrack:///artifacts/x")
+    hint = "^net: no such run .* -> a registered model has this name: models:/net@champion$"
+    with pytest.raises(InputError, match=hint):
+        find_run_or_hint("net")
+    with pytest.raises(NoSuchRunError):
+        find_run_or_hint("another")
 
 
 def test_many_names_are_cut_short(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

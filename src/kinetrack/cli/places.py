@@ -5,6 +5,8 @@ from pathlib import Path
 
 from kinetrack.errors import InputError
 
+_MODEL = "data/model"
+
 
 def enter() -> Path:
     """Go to the project's folder, from anywhere below it, and see what its machine has chosen."""
@@ -32,13 +34,20 @@ def enter_if_project() -> Path | None:
 
 
 def present_model() -> str:
-    """The model of the project around here; videos are named from here, so nobody goes there."""
+    """The model of the project around here; videos are named from here, so nobody goes there.
+
+    Raises:
+        InputError: there is no project around here, and no `data/model` either.
+    """
     from kinetrack.machine import apply_machine_options
     from kinetrack.tracking.artifacts import find_root
 
     try:
         root = find_root()
-    except InputError:
-        return "data/model"
+    except InputError as error:
+        if Path(_MODEL).is_dir():  # a copy of it
+            return _MODEL
+        remedy = "run this inside the project, or name a model: --model FOLDER"
+        raise InputError(error.path, error.problem, remedy=remedy) from None
     apply_machine_options(root)
-    return str(root / "data/model")
+    return str(root / _MODEL)

@@ -16,7 +16,7 @@ from kinetrack.files import atomic_file, atomic_folder, write_json
 from kinetrack.learning.checkpoint import load_model, read_trained_on
 from kinetrack.tracking.fetching import fetch_model
 from kinetrack.tracking.records import RunRecord, find_record, read_artifact
-from kinetrack.tracking.registry import ModelVersion, find_model_version
+from kinetrack.tracking.registry import ModelVersion, find_model_version, find_run_or_hint
 from kinetrack.versioning.cache import cache_folder, copy_out, folder_listing, object_path
 from kinetrack.versioning.lock import folder_md5
 
@@ -85,7 +85,7 @@ def _put_run_files(record: RunRecord, folder: Path) -> None:
 def _find(model: str) -> _Wanted:
     registered = _REGISTERED.fullmatch(model)
     if registered is None:
-        record = find_record(re.sub(r"^(run:|runs:/)", "", model))
+        record = find_run_or_hint(re.sub(r"^(run:|runs:/)", "", model))
         return _Wanted(
             f"run-{record.run_id[:8]}", f"run:{record.run_id}", record.tags, record=record
         )

@@ -10,6 +10,7 @@ from kinetrack.errors import InputError
 from kinetrack.files import atomic_folder
 from kinetrack.tracking import outage
 from kinetrack.tracking.model import find_served_model
+from kinetrack.tracking.registry import none_registered
 from kinetrack.tracking.settings import quiet
 from kinetrack.tracking.store import find_if_any, open_store, tracking_uri
 
@@ -111,15 +112,17 @@ def _find_version(
 def _find_registered_model(client: "MlflowClient", name: str, *, source: str) -> "RegisteredModel":
     model = find_if_any(client.get_registered_model, name)
     if model is None:
-        known = (one.name for one in client.search_registered_models())
+        known = [one.name for one in client.search_registered_models()]
+        if not known:
+            raise none_registered(source)
         raise InputError(source, "no such registered model", expected=_one_of(known))
     return model
 
 
-def _one_of(names: Iterable[str]) -> str:
+def _one_of(names: Iterable[str]) -> str | None:
     known = sorted(names, key=lambda name: (len(name), name))  # 2 comes before 10
     more = ["..."] if len(known) > _MOST_NAMED else []
-    return f"one of {', '.join(known[:_MOST_NAMED] + more)}" if known else "there is none yet"
+    return f"one of {', '.join(known[:_MOST_NAMED] + more)}" if known else None
 
 
 def _find_by_version(client: "MlflowClient", version: "ModelVersion", *, source: str) -> _Logged:

@@ -23,6 +23,10 @@ _ID = re.compile(rf"[0-9a-f]{{{_SHORTEST_ID},32}}")
 _MOST_NAMED = 5
 
 
+class NoSuchRunError(InputError):
+    """A name or an id that no run has."""
+
+
 class RunRecord(NamedTuple):
     """What MLflow has of a run; of each metric the last value."""
 
@@ -56,12 +60,14 @@ def find_record(name_or_id: str) -> RunRecord:
     Runs that were deleted in MLflow do not count.
 
     Raises:
-        InputError: there is none, or more than one; the store does not answer.
+        NoSuchRunError: there is none.
+        InputError: there is more than one, or the store does not answer.
     """
     found = ask_store(lambda client: _find(client, name_or_id), about=name_or_id)
     if not found:
         remedy = f"`kinetrack runs` lists them; give {_SHORTEST_ID} or more digits of an id"
-        raise InputError(name_or_id, f"no such run in MLflow at {outage.address()}", remedy=remedy)
+        problem = f"no such run in MLflow at {outage.address()}"
+        raise NoSuchRunError(name_or_id, problem, remedy=remedy)
     if len(found) > 1:
         ids = [run.info.run_id for run in found[:_MOST_NAMED]]
         more = ["..."] if len(found) > _MOST_NAMED else []

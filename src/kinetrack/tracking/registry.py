@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from kinetrack.errors import InputError, printable
 from kinetrack.tracking.model import find_served_model
-from kinetrack.tracking.outage import ask_store
+from kinetrack.tracking.outage import address, ask_store
 from kinetrack.tracking.paging import all_pages
+from kinetrack.tracking.records import NoSuchRunError, RunRecord, find_record
 from kinetrack.tracking.store import find_if_any, local_database
 
 if TYPE_CHECKING:
@@ -93,6 +94,24 @@ def list_model_versions() -> list[ModelVersion]:
     return ask_store(_list, about="the registered models")
 
 
+def find_run_or_hint(name: str) -> RunRecord:
+    """Find a run as `find_record` does; where a registered model has the name, say how to name it.
+
+    Raises:
+        InputError: there is no such run, or more than one; the store does not answer.
+    """
+    try:
+        return find_record(name)
+    except NoSuchRunError as error:
+        versions = [version for version in list_model_versions() if version.name == name]
+        if not versions:
+            raise
+        newest = max(versions, key=lambda version: (bool(version.aliases), version.version))
+        told = f"models:/{name}@{newest.aliases[0]}" if newest.aliases else newest.address
+        remedy = f"a registered model has this name: {told}"
+        raise InputError(error.path, error.problem, remedy=remedy) from None
+
+
 def find_model_version(name: str, alias_or_number: str | int) -> ModelVersion:
     """Find a version by its alias or its number.
 
@@ -105,6 +124,8 @@ def find_model_version(name: str, alias_or_number: str | int) -> ModelVersion:
     for version in of_name:
         if alias_or_number in (version.version, *version.aliases):
             return version
+    if not versions:
+        raise none_registered(name)
     if not of_name:
         names = sorted({version.name for version in versions})
         raise _no_such("no such registered model", name, names)
@@ -114,9 +135,17 @@ def find_model_version(name: str, alias_or_number: str | int) -> ModelVersion:
 
 def _no_such(problem: str, name: str, known: Sequence[str]) -> InputError:
     more = ["..."] if len(known) > _MOST_NAMED else []
-    some = ", ".join([*known[:_MOST_NAMED], *more])
-    expected = f"one of {some}" if known else "there is none yet"
+    expected = f"one of {', '.join([*known[:_MOST_NAMED], *more])}"
     return InputError(name, problem, expected=expected, remedy="`kinetrack models` lists them")
+
+
+def none_registered(name: str) -> InputError:
+    """Return what to raise about a registered model where the store has none at all."""
+    remedy = (
+        "a champion is shared by an MLflow server only (docs/sharing.md); `dvc pull train` brings"
+        " the model of this commit, and `kinetrack promote` registers one"
+    )
+    return InputError(name, f"no model is registered in MLflow at {address()}", remedy=remedy)
 
 
 def register_model(

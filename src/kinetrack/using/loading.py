@@ -5,7 +5,7 @@ from pathlib import Path
 
 from kinetrack.errors import InputError
 from kinetrack.tracking.fetching import fetch_model
-from kinetrack.tracking.records import find_record
+from kinetrack.tracking.registry import find_run_or_hint
 from kinetrack.using.inference import Recogniser, load_recogniser
 from kinetrack.using.scratch import scratch_folder
 
@@ -23,13 +23,13 @@ def load(model: str | os.PathLike[str] = _PRESENT) -> Recogniser:
         InputError: there is none, or not a whole one.
     """
     folder = Path(model)
-    if folder.is_dir() or os.fspath(model) == _PRESENT:
+    if folder.is_dir():
         return load_recogniser(folder)
     address = os.fspath(model)
     if not address.startswith(("models:", "run:", "runs:")):
         if "/" in address:
             raise InputError(address, "is no model folder", remedy="dvc pull, or name a run")
-        address = f"run:{find_record(address).run_id}"
+        address = f"run:{find_run_or_hint(address).run_id}"
     with scratch_folder() as scratch:
         fetched = scratch / "model"
         fetch_model(address, fetched)

@@ -84,10 +84,22 @@ def decode(
     """
     if "\0" in str(video):  # as of `find -print0`: the system's calls raise another error
         raise InputError(video, "is no file name", expected="no zero byte in it")
+    if _is_gone(video):
+        raise InputError(video, "there is no such file or folder")
     try:
         return extract_frames(video, archive, **decoding.model_dump(), stall_s=stall_s)
     except VideoError as error:
         raise InputError(video, str(error)) from None
+
+
+def _is_gone(video: Path) -> bool:
+    try:
+        video.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:  # too long a name, a loop of links: the decoding tells
+        return False
+    return False
 
 
 def check_length(video: Path, geometry: ClipGeometry, num_frames: int) -> None:

@@ -16,7 +16,7 @@ from kinetrack.tracking.records import (
     read_artifact,
     refuse_run,
 )
-from kinetrack.tracking.registry import find_model_version
+from kinetrack.tracking.registry import find_model_version, find_run_or_hint
 from kinetrack.using.comparison import (
     JudgedClip,
     are_grouped,
@@ -146,7 +146,7 @@ def _read_file(path: Path) -> Result:
 def _find_run(run: str) -> RunRecord:
     registered = _REGISTERED.fullmatch(run)
     if registered is None:
-        return find_record(run)
+        return find_run_or_hint(run)
     version = find_model_version(
         registered["name"], registered["alias"] or int(registered["number"])
     )
