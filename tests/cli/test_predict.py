@@ -191,6 +191,26 @@ def test_only_some_videos_are_held_at_once(
     assert limits == [16, 4, 1]
 
 
+def test_model_of_drawn_windows_is_asked_for_five_unless_one_is_asked_for(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changes = {"sampling": "random", "spare_frames": "all"}
+    card = model_card().model_copy(update={"clip": GEOMETRY.model_copy(update=changes)})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        save_model(tmp_path / "model", Small3dCnn(num_classes=2), card)
+    video = write_video(tmp_path / "a.avi", num_frames=40)
+    model = kinetrack.load(tmp_path / "model")
+    five, one = (dict(model.predict(video, views=views).top(2)) for views in (5, 1))
+    assert dict(model.predict(video).top(2)) == five
+    assert five != one
+    for views, expected in ((None, five), (1, one)):
+        assert run(folder, video, model=str(tmp_path / "model"), views=views) == 0
+        (said,) = lines(capsys)
+        found = {x["label"]: x["probability"] for x in said["labels"]}
+        assert found == pytest.approx(expected, abs=1e-6)
+
+
 def test_outside_of_a_project_a_model_has_to_be_named(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,6 +186,8 @@ def test_model_is_loaded_back_by_its_run(
     assert list(loaded.predict(VIDEOS)["probabilities"]) == ANSWERS
     assert loaded.metadata.signature.inputs.input_names() == ["video", "path"]
     assert loaded.metadata.signature.outputs.input_names() == list(Answer.__annotations__)
+    params = {one.name: one.default for one in loaded.metadata.signature.params}
+    assert params == {"top": None, "views": None}  # the model's own numbers
 
 
 def test_model_refuses_what_is_no_table_of_videos(

@@ -80,6 +80,18 @@ def test_top_and_views_are_those_of_predict(recogniser: Recogniser, tmp_path: Pa
     assert answer["probabilities"] == [share for _, share in expected.top(2)]
 
 
+def test_without_views_a_model_of_drawn_windows_is_asked_for_five(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
+    content = write_video(tmp_path / "long.avi", num_frames=30).read_bytes()
+    changes = {"sampling": "random", "spare_frames": "all"}
+    clip = recogniser.card.clip.model_copy(update=changes)
+    drawn = Recogniser(recogniser.network, recogniser.card.model_copy(update={"clip": clip}))
+    answerer = VideoAnswerer(drawn, Limits())
+    told, five, one = (answerer.answer([(content, None)], views=views)[0] for views in (None, 5, 1))
+    assert told == five != one
+
+
 @pytest.mark.parametrize(
     ("rows", "options", "problem"),
     [

@@ -16,6 +16,8 @@ from kinetrack.learning.models.small_3dcnn import Small3dCnn
 from kinetrack.using import demo
 from kinetrack.using.inference import Recogniser, load_recogniser
 from kinetrack.using.intake import Limits
+from kinetrack.using.pages.strips import draw_window
+from kinetrack.using.prediction import prepare
 
 from browser import open_browser
 from factories import model_card, write_video
@@ -57,6 +59,50 @@ def test_video_has_its_answer_its_frames_and_where_it_was_looked(
     assert page.count("data:image/jpeg;base64,") == 2 * 6
     assert "Frame 8 of a.avi" in page
     assert "10 frames in the video" in page
+
+
+@pytest.mark.parametrize(
+    ("sampling", "judged"),
+    [
+        ("uniform", "by 1 window: 8 frames of 16 \u00d7 16 pixels, evenly spread over it."),
+        ("center", "by 1 window: 8 frames of 16 \u00d7 16 pixels around its middle."),
+        (
+            "random",
+            "by 5 windows, evenly spread over it and averaged; the network sees 8 frames of",
+        ),
+    ],
+)
+def test_page_says_by_how_many_windows_it_judges(
+    recogniser: Recogniser, tmp_path: Path, sampling: str, judged: str
+) -> None:
+    changes = {"sampling": sampling, "spare_frames": "all" if sampling == "random" else 0}
+    clip = recogniser.card.clip.model_copy(update=changes)
+    other = Recogniser(recogniser.network, recogniser.card.model_copy(update={"clip": clip}))
+    client = demo.make_app(other, LIMITS).test_client()
+    asked = client.get("/").text
+    assert judged in asked
+    assert "Drop a video here, or choose one" in asked
+    video = write_video(tmp_path / "a.avi", num_frames=40)
+    status, page = send(client, video.read_bytes())
+    assert status == 200
+    views = 5 if sampling == "random" else 1
+    _, share = other.predict(video, views=views).top(1)[0]
+    assert f"{share:.3f}" in page
+    assert f"40 frames in the video, judged by {views} window" in page
+    assert ("in the middle window" in page) == (views > 1)
+
+
+def test_pictures_of_several_windows_are_those_of_the_middle_one(
+    recogniser: Recogniser, tmp_path: Path
+) -> None:
+    geometry = {"sampling": "random", "spare_frames": "all"}
+    clip = recogniser.card.clip.model_copy(update=geometry)
+    other = Recogniser(recogniser.network, recogniser.card.model_copy(update={"clip": clip}))
+    video = write_video(tmp_path / "a.avi", num_frames=40)
+    shown = demo.show(video.read_bytes(), other, LIMITS, name="a.avi")
+    alone = prepare(video, decoding=other.card.decoding, geometry=clip, windows=1).clips[0]
+    expected = draw_window(alone.transpose(1, 2, 3, 0))
+    assert [one.image for one in shown.strip.frames] == [one.image for one in expected.frames]
 
 
 def test_names_are_text(client: FlaskClient, video: Path) -> None:
@@ -182,7 +228,7 @@ def test_browser_shows_answer_and_pictures_and_explains_a_bad_video(
         )
         page.goto(own)
         page.set_input_files("input[name=video]", good)
-        page.get_by_role("button", name="Tell").click()
+        page.get_by_role("button", name="Classify").click()
         label, share = recogniser.predict(good).top(1)[0]
         first = page.locator("#answers > div").first.inner_text().split("\n")
         assert (first[0], first[-1]) == (label, f"{share:.3f}")
@@ -190,9 +236,9 @@ def test_browser_shows_answer_and_pictures_and_explains_a_bad_video(
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.set_input_files("input[name=video]", bad)
-        page.get_by_role("button", name="Tell").click()
+        page.get_by_role("button", name="Classify").click()
         assert page.locator("#problem").inner_text().startswith("cannot be opened as a video")
         page.set_input_files("input[name=video]", huge)
-        page.get_by_role("button", name="Tell").click()
+        page.get_by_role("button", name="Classify").click()
         assert "is too large" in page.locator("#problem").inner_text()
     assert set(heard) <= {own, f"{own}favicon.ico"}

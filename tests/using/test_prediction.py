@@ -6,22 +6,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from numpy.typing import NDArray
 
 from kinetrack.data.index import INDEX_NAME, FramesRow, read_index
+from kinetrack.data.sampling import ClipGeometry
 from kinetrack.data.tensors import load_clip, read_sides
 from kinetrack.errors import InputError
 from kinetrack.learning.checkpoint import save_model
 from kinetrack.learning.models.small_3dcnn import Small3dCnn
-from kinetrack.learning.packed_clips import ClipKey, Example, PackedClips
+from kinetrack.learning.packed_clips import ClipKey, Example, PackedClips, View
 from kinetrack.splitting.splits import write_split
 from kinetrack.stages.evaluate import EvaluateParams, evaluate_model
 from kinetrack.stages.frames import FramesParams, extract_all
 from kinetrack.stages.tensors import pack_all
 from kinetrack.using.inference import load_recogniser
-from kinetrack.using.prediction import prepare
+from kinetrack.using.prediction import count_windows, prepare
 
 from factories import DECODING, FRAMES_PARAMS, GEOMETRY, model_card, write_video
+from project import ROOT
 
 BASE = {"num_frames": 6, "resize_px": 32, "size_px": 24}
 RANDOM = {"sampling": "random", "spare_frames": 5}
@@ -87,6 +90,7 @@ def test_what_a_network_sees_is_bit_for_bit_that_of_the_stages(
             videos / f"Jump/{name}.avi",
             decoding=DECODING,
             geometry=GEOMETRY.model_copy(update={**BASE, **geometry}),
+            windows=1,
         )
         assert prepared.clips.shape == (1, *clip.shape)
         np.testing.assert_array_equal(prepared.clips[0], clip)
@@ -132,6 +136,48 @@ def test_probabilities_are_those_of_the_evaluation(tmp_path: Path, videos: Path)
         found = dict(recogniser.predict(videos / f"Jump/{name}.avi").top(2))
         # Of other batches, so the last bits differ.
         assert found["Jump"] == pytest.approx(float(said["p_Jump"]), abs=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "asked", "expected"),
+    [
+        ("random", None, 5),
+        ("random", 1, 1),
+        ("random", 7, 7),
+        ("center", None, 1),
+        ("center", 3, 3),
+        ("uniform", None, 1),
+        ("uniform", 1, 1),
+    ],
+)
+def test_the_number_of_windows_is_that_of_the_model_unless_asked(
+    sampling: str, asked: int | None, expected: int
+) -> None:
+    geometry = GEOMETRY.model_copy(update={"sampling": sampling})
+    assert count_windows(geometry, asked) == expected
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "presets").glob("*.yaml")), ids=lambda x: x.stem)
+def test_every_preset_is_judged_by_as_many_windows_as_its_evaluation(path: Path) -> None:
+    sections = yaml.safe_load(path.read_text())
+    assert count_windows(ClipGeometry(**sections["pack"])) == sections["evaluate"]["windows"]
+
+
+def test_default_windows_are_those_of_the_evaluation(tmp_path: Path, videos: Path) -> None:
+    whole = {"sampling": "random", "spare_frames": "all"}
+    tensors = pack(videos, tmp_path, frames=FRAMES_PARAMS, **whole)
+    geometry = GEOMETRY.model_copy(update={**BASE, **whole})
+    views = [
+        PackedClips(
+            read_sides(tensors)["test"], labels=["Jump"], geometry=geometry, view=View(window, 5)
+        )
+        for window in range(5)
+    ]
+    for place, name in enumerate(NAMES):
+        prepared = prepare(videos / f"Jump/{name}.avi", decoding=DECODING, geometry=geometry)
+        examples = [clips[ClipKey(place, 0)] for clips in views]
+        expected = [x.clip.permute(3, 0, 1, 2).numpy() for x in examples if isinstance(x, Example)]
+        np.testing.assert_array_equal(prepared.clips, np.stack(expected))
 
 
 def test_several_windows_are_spread_over_the_whole_video(tmp_path: Path, videos: Path) -> None:

@@ -86,7 +86,7 @@ def test_answers_are_those_for_videos_of_just_these_frames(
     assert [round(step.start_s, 3) for step in told.steps] == [0, 0.4, 0.8, 1.2, 1.6]
     for step, first in zip(told.steps, [0, 8, 18, 28, 30], strict=True):
         part = take_frames(video, tmp_path / "part.mkv", range(first, first + 15))
-        assert step.prediction == model.predict(part)
+        assert step.prediction == model.predict(part, views=1)
 
 
 def test_window_longer_than_the_video_is_the_video(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ def _signature() -> "ModelSignature":
                 ColSpec(Array(text), "notes"),
             ]
         ),
-        params=ParamSchema([ParamSpec("top", whole, None), ParamSpec("views", whole, 1)]),
+        params=ParamSchema([ParamSpec("top", whole, None), ParamSpec("views", whole, None)]),
     )
 
 

@@ -18,7 +18,7 @@ from kinetrack.using.intake import (
     reason_of,
     stored,
 )
-from kinetrack.using.prediction import check_windows
+from kinetrack.using.prediction import count_windows
 
 _MOST_VIEWS = 100
 
@@ -43,13 +43,17 @@ class VideoAnswerer:
         self._recogniser, self._limits = recogniser, limits
 
     def answer(
-        self, rows: Sequence[tuple[Any, Any]], *, top: int | None = None, views: int = 1
+        self,
+        rows: Sequence[tuple[Any, Any]],
+        *,
+        top: int | None = None,
+        views: int | None = None,
     ) -> list[Answer]:
         """Answer for each row: a video (base64 text or bytes) and a path, one of them None.
 
         Args:
             top: so many classes of each video; None: all.
-            views: windows of each video whose logits are averaged.
+            views: windows of each video whose logits are averaged; None: the model's number.
 
         Raises:
             InputError: too many rows, or a `top` or `views` that cannot be.
@@ -58,7 +62,7 @@ class VideoAnswerer:
         self._check(len(rows), top=top, views=views)
         return [self._answer_one(video, path, top=top, views=views) for video, path in rows]
 
-    def _check(self, num_rows: int, *, top: int | None, views: int) -> None:
+    def _check(self, num_rows: int, *, top: int | None, views: int | None) -> None:
         most = int(self._limits.videos)
         if num_rows > most:
             remedy = f"send several requests, or set {PREFIX}VIDEOS"
@@ -72,12 +76,12 @@ class VideoAnswerer:
             )
         if top is not None and top < 1:
             raise InputError("top", "is no number of classes", found=top, expected="1 or more")
-        if not 1 <= views <= _MOST_VIEWS:
+        if views is not None and not 1 <= views <= _MOST_VIEWS:
             expected = f"1 to {_MOST_VIEWS}"
             raise InputError("views", "is no number of views", found=views, expected=expected)
-        check_windows(self._recogniser.card.clip, views)
+        count_windows(self._recogniser.card.clip, views)
 
-    def _answer_one(self, video: Any, path: Any, *, top: int | None, views: int) -> Answer:
+    def _answer_one(self, video: Any, path: Any, *, top: int | None, views: int | None) -> Answer:
         card, limits = self._recogniser.card, self._limits
         try:
             with self._open(video, path) as file:

@@ -16,7 +16,7 @@ from kinetrack.using.inference import Recogniser
 from kinetrack.using.intake import Limits, prepare_within, reason_of, stored
 from kinetrack.using.pages.document import fill_page
 from kinetrack.using.pages.strips import Strip, draw_window
-from kinetrack.using.prediction import Prepared
+from kinetrack.using.prediction import Prepared, count_windows
 from kinetrack.using.saliency import class_saliency
 
 HOST = "127.0.0.1"
@@ -93,7 +93,9 @@ def make_app(recogniser: Recogniser, limits: Limits) -> Flask:
 
 
 def show(content: bytes, recogniser: Recogniser, limits: Limits, *, name: str) -> Shown:
-    """Tell what a video shows, with the frames that the network saw, and where it looked.
+    """Tell what a video shows, with frames that the network saw, and where it looked.
+
+    Of several windows these are the middle one's.
 
     Raises:
         InputError: the video cannot be used, or is larger than the limits.
@@ -105,7 +107,7 @@ def show(content: bytes, recogniser: Recogniser, limits: Limits, *, name: str) -
 
 
 def _draw(prepared: Prepared, prediction: Prediction, recogniser: Recogniser) -> Strip:
-    clip = prepared.clips[0]
+    clip = prepared.clips[len(prepared.clips) // 2]
     class_index = recogniser.labels.index(prediction.labels[0])
     heat = class_saliency(recogniser.network, recogniser.card, clip, class_index)
     return draw_window(clip.transpose(1, 2, 3, 0), heat)
@@ -123,6 +125,7 @@ def _fill(
     return fill_page(
         "demo.html",
         card=recogniser.card,
+        windows=count_windows(recogniser.card.clip),
         limits=limits,
         shown=shown,
         pairs=pairs,

@@ -46,12 +46,12 @@ class Recogniser:
         """Side of the square frames."""
         return self.card.clip.size_px
 
-    def predict(self, video: str | os.PathLike[str], *, views: int = 1) -> Prediction:
+    def predict(self, video: str | os.PathLike[str], *, views: int | None = None) -> Prediction:
         """Tell what a video shows.
 
         Args:
-            views: windows, evenly spread over the video, whose logits are averaged; with 1 it is
-                the window that `evaluate` judges.
+            views: windows, evenly spread over the video, whose logits are averaged; None: 5 of a
+                model that was trained on windows drawn at random, 1 of any other.
 
         Raises:
             InputError: no such video, or one that cannot be used.

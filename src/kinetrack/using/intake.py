@@ -124,7 +124,12 @@ def find_allowed(name: str, limits: Limits) -> Path:
 
 
 def prepare_within(
-    video: Path, *, card: ModelCard, limits: Limits, views: int = 1, stall_s: float = _STALL_S
+    video: Path,
+    *,
+    card: ModelCard,
+    limits: Limits,
+    views: int | None = None,
+    stall_s: float = _STALL_S,
 ) -> Prepared:
     """Prepare a video as `kinetrack predict` does, if it is within the limits.
 

@@ -23,6 +23,8 @@ from kinetrack.learning.packed_clips import View, cut_view
 from kinetrack.using.scratch import scratch_folder
 
 STALL_S = 60.0
+# As many as `evaluate` takes in the presets that draw their windows.
+_WINDOWS_OF_RANDOM = 5
 
 
 class Prepared(NamedTuple):
@@ -40,19 +42,20 @@ def prepare(
     *,
     decoding: Decoding,
     geometry: ClipGeometry,
-    windows: int = 1,
+    windows: int | None = None,
     stall_s: float = STALL_S,
 ) -> Prepared:
     """Decode a video, write its frames as JPEG, and cut out windows: all as the stages do it.
 
-    One window is the one that `evaluate` judges. Several are spread evenly over the whole video.
-    Frames lie in the system's folder for temporary files meanwhile.
+    One window is the one that `evaluate` judges by its first view. Several are spread evenly over
+    the whole video. Without a number there are as many as `count_windows` tells. Frames lie in the
+    system's folder for temporary files meanwhile.
 
     Raises:
         InputError: no video, one that gives no frame or is too short for the window, several
             windows for a network that looks at the whole clip at once, or no room.
     """
-    check_windows(geometry, windows)
+    windows = count_windows(geometry, windows)
     with scratch_folder() as scratch:
         archive = scratch / "clip.zip"
         report = decode(video, archive, decoding=decoding, stall_s=stall_s)
@@ -63,15 +66,22 @@ def prepare(
     return Prepared(clips, report.num_frames, report.notes)
 
 
-def check_windows(geometry: ClipGeometry, windows: int) -> None:
-    """Refuse several windows of a network that looks at the whole video at once.
+def count_windows(geometry: ClipGeometry, asked: int | None = None) -> int:
+    """Tell by how many windows a video is judged: as many as are asked for, or the model's number.
+
+    A network that was trained on windows drawn at random has seen all parts of its videos, and is
+    judged by five; any other by one.
 
     Raises:
-        InputError: it does.
+        InputError: several are asked for, of a network that looks at the whole video at once.
     """
+    windows = asked
+    if windows is None:
+        windows = _WINDOWS_OF_RANDOM if geometry.sampling == "random" else 1
     if windows > 1 and geometry.sampling == "uniform":
         problem = "looks at the whole video at once (pack.sampling uniform)"
         raise InputError("the model", problem, found=f"{windows} views", expected="1")
+    return windows
 
 
 def decode(

@@ -19,6 +19,16 @@ Videos = Annotated[
     ),
 ]
 
+Views = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100,
+        help="Windows over each video, averaged; default: 5 of a model with pack.sampling: random,"
+        " else 1.",
+    ),
+]
+
 
 @app.command(rich_help_panel=MODELS)
 def promote(
@@ -87,9 +97,7 @@ def predict(
     *,
     model: Model = None,
     top: Annotated[int, typer.Option(min=1, help="So many classes of each video or step.")] = 3,
-    views: Annotated[
-        int, typer.Option(min=1, max=100, help="Windows over each video, averaged.")
-    ] = 1,
+    views: Views = None,
     window: Annotated[
         float | None,
         typer.Option(help="Print a time line; length of the window that is looked at, in seconds."),
@@ -131,7 +139,7 @@ def predict(
         raise typer.BadParameter("--json and --csv are two forms: choose one")
     _require_with(window, {"--stride": stride, "--draw": draw}, "--window")
     _require_with(draw, {"--as": draw_as}, "--draw")
-    if window is not None and views > 1:
+    if window is not None and (views or 1) > 1:
         raise typer.BadParameter("--window has one view of each step: leave --views out")
     form: Literal["text", "json", "csv"] = "json" if as_json else "csv" if as_csv else "text"
     stride = 1.0 if stride is None else stride

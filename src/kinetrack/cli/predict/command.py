@@ -21,7 +21,7 @@ from kinetrack.parallel import count_workers
 from kinetrack.using.answers import Timeline
 from kinetrack.using.inference import Recogniser
 from kinetrack.using.loading import load
-from kinetrack.using.prediction import Prepared, check_windows, prepare
+from kinetrack.using.prediction import Prepared, count_windows, prepare
 from kinetrack.using.scratch import scratch_folder
 from kinetrack.using.timeline import Footage, decode_footage
 from kinetrack.using.windows import check_seconds, count_steps
@@ -47,7 +47,13 @@ class Walk(NamedTuple):
 
 
 def predict(
-    names: Sequence[str], *, model: str, top: int, views: int, form: Form, walk: Walk | None = None
+    names: Sequence[str],
+    *,
+    model: str,
+    top: int,
+    views: int | None,
+    form: Form,
+    walk: Walk | None = None,
 ) -> int:
     """Print what videos show; return the exit code.
 
@@ -55,7 +61,7 @@ def predict(
         names: files, folders (all videos below them), patterns, or `-` for a list on the standard
             input.
         top: so many classes of each video or step.
-        views: windows of each video whose logits are averaged.
+        views: windows of each video whose logits are averaged; None: the model's number.
         walk: tell it step by step.
 
     Returns:
@@ -69,7 +75,7 @@ def predict(
     if walk:
         _check_walk(walk)
     recogniser = load(model)
-    check_windows(recogniser.card.clip, views)
+    windows = count_windows(recogniser.card.clip, views)
     found = list(find_videos(names))
     if not found:
         raise InputError(", ".join(names), "names no video")
@@ -77,7 +83,7 @@ def predict(
     answers = (
         _walk_all(found, recogniser, walk=walk, top=top, watch=watch)
         if walk
-        else _predict_all(found, recogniser, views=views)
+        else _predict_all(found, recogniser, windows=windows)
     )
     counts = {True: 0, False: 0}
     with closing(answers):
@@ -102,10 +108,10 @@ def _count(answers: Iterable[Answer], counts: dict[bool, int]) -> Iterator[Answe
 
 
 def _predict_all(
-    found: Sequence[Named], recogniser: Recogniser, *, views: int
+    found: Sequence[Named], recogniser: Recogniser, *, windows: int
 ) -> Generator[Answer]:
-    task = partial(_prepare, card=recogniser.card, views=views)
-    at_once = min(_AT_ONCE, max(1, _CLIPS_AT_ONCE // views))
+    task = partial(_prepare, card=recogniser.card, windows=windows)
+    at_once = min(_AT_ONCE, max(1, _CLIPS_AT_ONCE // windows))
     prepared = map_ahead(task, found, workers=count_workers(), at_once=at_once)
     with closing(prepared):
         for named, one in zip(found, prepared, strict=True):
@@ -115,12 +121,12 @@ def _predict_all(
                 yield Answer(named.path, recogniser.answer(one))
 
 
-def _prepare(named: Named, *, card: ModelCard, views: int) -> Prepared | str:
+def _prepare(named: Named, *, card: ModelCard, windows: int) -> Prepared | str:
     """Prepare a video; the reason where that cannot be done."""
     if named.reason:
         return named.reason
     try:
-        return prepare(named.path, decoding=card.decoding, geometry=card.clip, windows=views)
+        return prepare(named.path, decoding=card.decoding, geometry=card.clip, windows=windows)
     except WriteError:  # no room for this one is none for the others
         raise
     except InputError as error:
