@@ -39,12 +39,14 @@ def set_params(root, **changes):
 def test_a_good_project_is_told_in_one_line(root):
     checked = check_project(root)
     assert checked.describe() == (
-        "check: params.yaml is fine (edited); data set mine: 6 clips of 2 classes"
+        "check: params.yaml is fine (edited); "
+        "data set mine: 6 clips of 2 classes; 2 train, 2 val, 2 test"
     )
     assert json.loads(json.dumps(checked._asdict())) == {
         "dataset": "mine",
         "num_clips": 6,
         "num_classes": 2,
+        "sides": {"train": 2, "val": 2, "test": 2},
         "notes": [],
         "preset": None,
     }
@@ -94,7 +96,7 @@ def test_the_sample_needs_no_files(root):
         ({"frames": {"group_pattern": r"_x(\d+)"}}, "has no group in its name"),
         (
             {"split": {"train_groups": 3}},
-            r"data/videos/mine: leaves the test side empty, found at most 3 groups",
+            r"data/videos/mine: leaves the test side empty, found at most 3 groups.*, or split",
         ),
         ({"split": {"val_groups": 0}}, r"train\.watch names val, but split\.val_groups is 0"),
         ({"split": {"val_groups": 2}}, "val_groups should be less than train_groups"),
@@ -174,6 +176,13 @@ def test_official_sides_of_a_manifest_are_checked(root):
     write_manifest_of_sides(root, {"1": "train", "2": "", "3": "test"})
     with pytest.raises(InputError, match="Jump/v_Jump_g02_c01: has no official side"):
         check_project(root)
+
+
+def test_a_side_that_nobody_asked_for_is_not_counted(root):
+    set_params(root, split={"val_groups": 0}, train={"watch": []})
+    checked = check_project(root)
+    assert checked.describe().endswith("; 4 train, 2 test")
+    assert checked.sides == {"train": 4, "val": 0, "test": 2}
 
 
 def test_a_class_that_a_side_lacks_is_told(root):

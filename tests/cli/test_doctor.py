@@ -227,7 +227,7 @@ def test_broken_set_up_is_told_with_its_remedy(
 )
 def test_remedy_mends_it(project: Project, damage: Callable[[Project], None], part: str) -> None:
     damage(project)
-    (finding,) = find(part, project)
+    finding, *_ = find(part, project)  # what was changed is also not committed
     carry_out(finding.remedy, project)
     assert not find(part, project)
 
@@ -242,6 +242,27 @@ def test_pickles_of_dvc_that_anybody_may_exchange(
     carry_out(finding.remedy, project)
     assert not find("dvc", project)
     assert Path("~/.cache/dvc/repo").expanduser().is_dir()
+
+
+def test_remote_that_no_clone_would_have(project: Project) -> None:
+    project.run("git", "rm", "-q", "--cached", ".dvc/config")
+    project.run("git", "commit", "-q", "-m", "without")
+    (project.folder / "other").touch()
+    project.run("git", "add", "other")
+    (finding,) = find("remote", project)
+    assert finding.state == "note"
+    assert finding.told.startswith(".dvc/config, which names team, is not committed as it is")
+    carry_out(finding.remedy, project)
+    assert not find("remote", project)
+    assert project.run("git", "show", "--name-only", "--format=").stdout == ".dvc/config\n"
+
+
+def test_remote_of_this_machine_need_not_be_committed(project: Project) -> None:
+    team = str(project.folder.parent / "team")
+    Path(team).mkdir()
+    project.run("dvc", "remote", "remove", "team")
+    project.run("dvc", "remote", "add", "-q", "-d", "--local", "team", team)
+    assert not find("remote", project)
 
 
 def test_without_a_remote_the_data_are_on_one_machine(project: Project) -> None:

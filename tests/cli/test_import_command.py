@@ -38,11 +38,37 @@ def test_import_tells_the_next_command_and_it_works(project: Project) -> None:
     assert "data set kitchen: 6 clips of 2 classes" in checked
 
 
+def test_import_of_names_with_blanks_leads_to_a_project_that_is_fine(
+    project: Project, tmp_path: Path
+) -> None:
+    """The commands that `import` tells, but the last; the preset comes before the first check."""
+    for place in write_data_set(tmp_path / "in", groups=21, num_frames=4):
+        group = place.stem.split("_")[2]
+        place.rename(place.with_name(f"tape{group[1:]} swing 1.avi"))
+    shutil.copytree(project.folder, tmp_path / "here", symlinks=True)
+    here = Project(tmp_path / "here")
+    shutil.copyfile(ROOT / "presets/sample.yaml", here.folder / "params.yaml")
+    pattern = r"^(tape\d+) "
+    given = ("--name", "mine", "--group-pattern", pattern)
+    screen = here.run(*KINETRACK, "import", "../in", *given).stdout
+    following = screen[screen.index("Next: ") :].removeprefix("Next: ").splitlines()
+    *commands, (make, repro) = [line.partition("#")[0].split() for line in following]
+    for _, *arguments in commands:
+        told = here.run(*KINETRACK, *arguments).stdout
+    assert told.startswith("check: params.yaml is fine (preset recipe); data set mine: 42 clips")
+    assert "40 train, 2 test" in told
+    assert (make, repro) == ("make", "repro")
+    assert here.read_params()["frames"]["group_pattern"] == pattern
+    assert here.read_params()["dataset"] == "mine"
+
+
 def test_second_import_of_the_name_is_refused(project: Project) -> None:
     refused = project.run(*KINETRACK, "import", "../in", "--name", "kitchen", check=False)
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
-    assert "data/videos/kitchen: is there already -> choose another --name" in refused.stderr
+    assert (
+        "data/videos/kitchen: is there already -> choose another --name; to add" in refused.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """`kinetrack import` from every kind of source, without DVC; test_import_pipeline has it with."""
 
 import json
+import shlex
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -13,11 +16,13 @@ from filelock import FileLock
 
 from kinetrack.cli import importing
 from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
+from kinetrack.cli.main import main
 from kinetrack.collecting import gathering
 from kinetrack.collecting.catalogue import CATALOGUE, KnownCollection
 from kinetrack.data.index import FramesRow
 from kinetrack.errors import InputError
 from kinetrack.stages.frames import extract_all
+from kinetrack.versioning.dataset_facts import DatasetFacts
 
 from archives_made import write_rar
 from factories import FRAMES_PARAMS, GROUP_PATTERN, write_data_set, write_video
@@ -42,7 +47,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copyfile(Path(__file__).parents[2] / "presets/sample.yaml", folder / "params.yaml")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(importing, "require_repository", lambda root: None)
-    monkeypatch.setattr(importing, "add_data", lambda path, *, root: None)
+    monkeypatch.setattr(importing, "add_data", lambda path, *, root, facts: None)
     return folder
 
 
@@ -156,7 +161,13 @@ def test_table_says_what_the_collection_holds(
     assert [cell.strip() for cell in row.split("│")][1:4] == ["Jump", "3", "3"]
     assert "64x48" in row
     assert "25" in row
-    assert "Next: kinetrack use kitchen" in screen
+    following = screen[screen.index("Next: ") :].splitlines()
+    assert [line.removeprefix("Next:").partition("#")[0].strip() for line in following] == [
+        "kinetrack use kitchen",
+        "kinetrack preset recipe --keep-dataset",
+        "kinetrack check",
+        "make repro",
+    ]
 
 
 def test_broken_video_is_refused_by_name_and_nothing_stays(
@@ -192,7 +203,16 @@ def test_name_without_group_is_named_by_its_place(
 
 @pytest.mark.parametrize("name", ["", "Kitchen", "a/b", "..", "-x", "sample", "a.b"])
 def test_name_of_the_data_set_is_plain(collection: Path, root: Path, name: str) -> None:
-    with pytest.raises(InputError, match="--name: is no name for a data set"):
+    expected = "--name: is no name for a data set.* small letters, digits, - and _"
+    with pytest.raises(InputError, match=expected):
+        bring_in(collection, root, name=name)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"), [("My clips!", "my-clips"), ("..", "NAME"), ("sample", "NAME"), ("", "NAME")]
+)
+def test_name_that_is_near_is_proposed(collection: Path, root: Path, name: str, near: str) -> None:
+    with pytest.raises(InputError, match=f"-> --name {near}$"):
         bring_in(collection, root, name=name)
 
 
@@ -204,7 +224,10 @@ def test_name_of_the_data_set_is_plain(collection: Path, root: Path, name: str) 
             "kitchen: is there already, but not under DVC -> dvc add data/videos/kitchen",
         ),
         (["kitchen.dvc"], r"elsewhere -> dvc pull data/videos/kitchen\.dvc"),
-        (["kitchen", "kitchen.dvc"], "is there already -> choose another --name"),
+        (
+            ["kitchen", "kitchen.dvc"],
+            "is there already -> choose another --name; to add clips: copy",
+        ),
     ],
 )
 def test_data_set_that_is_there_is_not_replaced(
@@ -255,19 +278,56 @@ def test_full_disk_is_told_in_one_line(
     assert list((root / "data/videos").iterdir()) == []
 
 
+def test_interrupted_import_says_that_nothing_was_imported(
+    collection: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (root / "dvc.yaml").touch()
+    monkeypatch.setattr(importing, "gather", _interrupt)
+    monkeypatch.setattr(sys, "argv", ["kinetrack", "import", str(collection), "--name", "kitchen"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "import: interrupted; nothing was imported\n"
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def test_import_interrupted_before_dvc_has_it_says_what_to_remove(
+    collection: Path,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(importing, "add_data", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        bring_in(collection, root)
+    told = capsys.readouterr().err
+    assert "data/videos/kitchen is not under version control yet -> rm -rf data/v" in told
+    remedy = told.partition("-> ")[2].partition(", then")[0]
+    subprocess.run(shlex.split(remedy), cwd=root, check=True)
+    monkeypatch.undo()
+    assert list((root / "data/videos").iterdir()) == []
+
+
+def _interrupt(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_data_is_under_dvc_before_anything_is_printed(
     collection: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    added: list[Path] = []
+    added: list[tuple[Path, str | None]] = []
 
-    def add_data(path: Path, *, root: Path) -> None:
-        added.append(path)
+    def add_data(path: Path, *, root: Path, facts: DatasetFacts) -> None:
+        added.append((path, facts.group_pattern))
 
     monkeypatch.setattr(importing, "add_data", add_data)
     monkeypatch.setattr(importing, "print_report", _raise_broken_pipe)
     with pytest.raises(BrokenPipeError):
         bring_in(collection, root)
-    assert added == [Path("data/videos/kitchen")]
+    assert added == [(Path("data/videos/kitchen"), GROUP_PATTERN)]
 
 
 def _raise_broken_pipe(*_: object) -> None:

@@ -30,6 +30,10 @@ PARAMS = SplitParams(
     max_train_groups=None,
 )
 
+FEW_GROUPS = (
+    "lower split.train_groups below the number of groups in a class, or split.strategy: ratio"
+)
+
 
 def with_params(**changes):
     """Checked params, unlike those of `model_copy`."""
@@ -140,8 +144,8 @@ def test_the_rule_names_the_seed_that_fewer_groups_were_drawn_by():
 @pytest.mark.parametrize(
     ("strategy", "side", "remedy"),
     [
-        ("first_groups", "val", "lower split.train_groups below the number of groups in a class"),
-        ("first_groups", "test", "lower split.train_groups below the number of groups in a class"),
+        ("first_groups", "val", FEW_GROUPS),
+        ("first_groups", "test", FEW_GROUPS),
         ("official", "val", "raise split.val_share"),
         ("official", "test", "take another split.fold"),
         ("ratio", "val", "raise split.val_share"),

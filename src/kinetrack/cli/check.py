@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from kinetrack.cli.presets import find_preset
 from kinetrack.data.clips import Clip, choose_classes, list_clips
 from kinetrack.data.containers import VideoProbe
+from kinetrack.data.index import SIDES, Side
 from kinetrack.data.motion import MOTIONS, ClipKey, list_keys
 from kinetrack.data.probing import try_probe
 from kinetrack.data.sampling import (
@@ -66,6 +68,8 @@ class Checked(NamedTuple):
     num_clips: int | None = None
     """None where they are generated."""
     num_classes: int | None = None
+    sides: dict[Side, int] | None = None
+    """Clips by side, before any is dropped; None where they are generated."""
     notes: tuple[str, ...] = ()
     preset: str | None = None
     """None where params.yaml was edited."""
@@ -75,7 +79,8 @@ class Checked(NamedTuple):
         origin = f"preset {self.preset}" if self.preset else "edited"
         held = "is generated"
         if self.num_clips is not None:
-            held = f"{self.num_clips} clips of {self.num_classes} classes"
+            sides = (f"{number} {side}" for side, number in (self.sides or {}).items() if number)
+            held = f"{self.num_clips} clips of {self.num_classes} classes; {', '.join(sides)}"
         told = f"data set {self.dataset}{' ' if self.num_clips is None else ': '}{held}"
         lines = [f"check: params.yaml is fine ({origin}); {told}"]
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
@@ -157,7 +162,9 @@ def _check_dataset(params: AllParams, root: Path) -> Checked:
     notes = [*_describe_groups(params, grouped), *_describe_absent(sides)]
     notes += _describe_mirrored(params, labels)
     notes += _describe_short(short, params.pack, num_clips=len(clips))
-    return Checked(params.dataset, len(clips), len(labels), tuple(notes))
+    counts = Counter(sides.values())
+    told = {side: counts[side] for side in SIDES}
+    return Checked(params.dataset, len(clips), len(labels), told, tuple(notes))
 
 
 def _describe_groups(params: AllParams, clips: Sequence[GroupedClip]) -> list[str]:

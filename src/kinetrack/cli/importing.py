@@ -3,6 +3,7 @@
 import hashlib
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Literal, NamedTuple
 from filelock import FileLock, Timeout
 
 from kinetrack.cli.import_report import Imported, print_report
+from kinetrack.cli.presets import NAME_WORDS
 from kinetrack.collecting.archive_formats import is_archive_name
 from kinetrack.collecting.archives import extract_archive
 from kinetrack.collecting.catalogue import CATALOGUE, check_counts
@@ -31,10 +33,16 @@ from kinetrack.files import atomic_folder
 from kinetrack.params import DATASET_PATTERN, PARAMS_FILE, load_section, parse_section
 from kinetrack.stages.frames import FramesParams
 from kinetrack.versioning.commands import add_data, require_repository
+from kinetrack.versioning.dataset_facts import DatasetFacts
 
 _VIDEOS = Path("data/videos")
 _DOWNLOADS = Path(".kinetrack/downloads")
 _UNPACKED = ".unpacked"
+_NEXT = """
+Next: kinetrack use {name}
+      kinetrack preset recipe --keep-dataset    # videos of a real collection
+      kinetrack check
+      make repro"""
 
 
 class ImportOptions(NamedTuple):
@@ -65,22 +73,20 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
         InputError: anything in the source that cannot be taken as it is; nothing is left then but
             a finished download.
     """
-    pattern_now = _read_frames_params().group_pattern
     target = root / _VIDEOS / options.name
     _check_name(options.name)
     require_repository(root)
     with _alone(root, options.name), _telling_os_errors(target):
         _check_target(target)
-        origin = _find_origin(source, options, root / _DOWNLOADS)
-        holds_project = root.resolve().is_relative_to(origin.place.resolve())
-        if holds_project and origin.manifest is None:
-            raise InputError(origin.place, "holds this project", remedy="give a folder of videos")
-        imported = _bring_in(origin, options, target, known=source)
+        with _telling_interrupts("nothing was imported"):
+            origin = _find_origin(source, options, root / _DOWNLOADS)
+            _refuse_project(origin, root)
+            imported = _bring_in(origin, options, target, known=source)
         # Before anything is printed: a closed pipe must not leave it out of version control.
-        add_data(_VIDEOS / options.name, root=root)
+        _add(_VIDEOS / options.name, options, root)
         _forget_downloads(origin, root / _DOWNLOADS)
     print_report(imported)
-    print(_describe_next(options, pattern_now))
+    print(_NEXT.format(name=options.name))
 
 
 @contextmanager
@@ -107,18 +113,32 @@ def _telling_os_errors(target: Path) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _telling_interrupts(told: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print(f"import: interrupted; {told}", file=sys.stderr)
+        raise
+
+
+def _refuse_project(origin: _Origin, root: Path) -> None:
+    holds_project = root.resolve().is_relative_to(origin.place.resolve())
+    if holds_project and origin.manifest is None:
+        raise InputError(origin.place, "holds this project", remedy="give a folder of videos")
+
+
+def _add(folder: Path, options: ImportOptions, root: Path) -> None:
+    facts = DatasetFacts(group_pattern=options.group_pattern)
+    remedy = f"rm -rf {folder} {folder}.dvc, then import it again"
+    with _telling_interrupts(f"{folder} is not under version control yet -> {remedy}"):
+        add_data(folder, root=root, facts=facts)
+
+
 def _forget_downloads(origin: _Origin, downloads: Path) -> None:
     for path in (origin.place, origin.lists):
         if path is not None and path.is_relative_to(downloads):
             shutil.rmtree(path.parent)
-
-
-def _describe_next(options: ImportOptions, pattern_now: str | None) -> str:
-    lines = ["", f"Next: kinetrack use {options.name}, then make repro"]
-    if options.group_pattern != pattern_now:
-        pattern = "null" if options.group_pattern is None else options.group_pattern
-        lines.append(f"      in params.yaml, section frames: group_pattern: {pattern}")
-    return "\n".join(lines)
 
 
 def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
@@ -146,16 +166,23 @@ def _check_name(name: str) -> None:
             "--name",
             "is no name for a data set",
             found=repr(name) if name else "none",
-            expected=f"{DATASET_PATTERN}, but not sample, the built-in one",
-            remedy="--name NAME",
+            expected=f"{NAME_WORDS}; not sample, the built-in one",
+            remedy=f"--name {_suggest_name(name)}",
         )
+
+
+def _suggest_name(name: str) -> str:
+    near = re.sub(r"[^a-z0-9_-]+", "-", name.lower()).strip("-_")
+    return near if near and near != "sample" else "NAME"
 
 
 def _check_target(target: Path) -> None:
     described = target.with_name(f"{target.name}.dvc")
     is_there, is_described = target.exists() or target.is_symlink(), described.exists()
     if is_there and is_described:
-        raise InputError(target, "is there already", remedy="choose another --name")
+        folder = _VIDEOS / target.name
+        remedy = f"choose another --name; to add clips: copy them in, then dvc add {folder}"
+        raise InputError(target, "is there already", remedy=remedy)
     if is_there:
         remedy = f"dvc add {_VIDEOS / target.name}, or remove it, or choose another --name"
         raise InputError(target, "is there already, but not under DVC", remedy=remedy)

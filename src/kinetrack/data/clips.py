@@ -192,8 +192,8 @@ def _find_group(path: Path, pattern: str | None) -> str:
             path,
             "has no group in its name",
             expected=f"a match of frames.group_pattern {pattern}",
-            remedy="rename the file, change the pattern (import: --group-pattern), or make it null:"
-            " each its own group (import: --no-groups)",
+            remedy="rename the file, change the pattern (import: --group-pattern '^([a-z]+)_' takes"
+            " anna of anna_003), or make it null: each its own group (import: --no-groups)",
         )
     return match.group(1)
 

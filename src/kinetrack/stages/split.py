@@ -41,7 +41,8 @@ _HEEDED: dict[Strategy, tuple[str, ...]] = {
 }
 _REMEDIES: dict[Strategy, dict[Side, str]] = {
     "first_groups": dict.fromkeys(
-        SIDES, "lower split.train_groups below the number of groups in a class"
+        SIDES,
+        "lower split.train_groups below the number of groups in a class, or split.strategy: ratio",
     ),
     "official": {"val": "raise split.val_share", "test": "take another split.fold"},
     "ratio": {"val": "raise split.val_share", "test": "raise split.test_share, or add groups"},

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from kinetrack.errors import InputError
+from kinetrack.versioning.dataset_facts import DatasetFacts, remember_facts
 
 
 def repro(stage: str, *, root: Path, dry_run: bool = False) -> int:
@@ -32,14 +33,19 @@ def require_repository(root: Path) -> None:
         raise InputError(root, "is not under DVC", remedy="dvc init")
 
 
-def add_data(path: Path, *, root: Path) -> None:
+def add_data(path: Path, *, root: Path, facts: DatasetFacts | None = None) -> None:
     """Put a folder under DVC, and the file that stands for it into Git's index.
+
+    Args:
+        facts: of a folder that is new to DVC; without them those that are there stay.
 
     Raises:
         InputError: one of the two does not; the folder stays as it is.
     """
     described = [f"{path}.dvc", str(path.parent / ".gitignore")]
     _require([sys.executable, "-m", "dvc", "add", "--", str(path)], path, root)
+    if facts is not None:
+        remember_facts(root / described[0], facts)
     present = [name for name in described if (root / name).exists()]
     _require(["git", "add", "--", *present], path, root)
 

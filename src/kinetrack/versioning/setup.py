@@ -66,6 +66,11 @@ def inspect_git(root: Path) -> GitSetup:
     )
 
 
+def differs_from_commit(name: str, *, root: Path) -> bool:
+    """Whether a file was changed or added since the last commit; not where Git does not work."""
+    return _text(["git", "status", "--porcelain", "--", name], root) != ""
+
+
 def inspect_dvc(root: Path) -> DvcSetup:
     """See whether DVC works here, and how it brings files from its cache."""
     installed = version("dvc")

@@ -60,7 +60,7 @@ def is_md5(text: object) -> bool:
 def _from_dvc_files(root: Path) -> Iterator[Tracked]:
     for file in _find_dvc_files(root):
         name = file.relative_to(root).as_posix()
-        content = _read_yaml(file, remedy=f"git checkout -- {name}")
+        content = read_yaml(file, remedy=f"git checkout -- {name}")
         folder = file.parent / str(content.get("wdir", "."))
         for out in _entries(content, "outs", file):
             yield _to_tracked(out, folder, root=root, owner=name, is_stage=False)
@@ -93,7 +93,7 @@ def _from_lock(root: Path) -> Iterator[Tracked]:
 
 def _stages(file: Path) -> dict[str, dict[str, Any]]:
     remedy = f"git checkout -- {file.name}"
-    stages = _read_yaml(file, remedy=remedy).get("stages") or {}
+    stages = read_yaml(file, remedy=remedy).get("stages") or {}
     if not isinstance(stages, dict) or not all(isinstance(one, dict) for one in stages.values()):
         raise InputError(file, "holds no stages", remedy=remedy)
     return stages
@@ -190,7 +190,12 @@ def _entries(content: Mapping[str, Any], kind: str, file: Path) -> list[dict[str
     return entries
 
 
-def _read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:
+def read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:
+    """Read one of DVC's files.
+
+    Raises:
+        InputError: it cannot be read, or holds no mapping.
+    """
     try:
         # By YAML 1.2, as DVC writes it.
         content = yaml.load(path.read_text(encoding="utf-8"), Yaml12Loader)  # a safe loader

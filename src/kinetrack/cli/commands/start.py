@@ -26,7 +26,8 @@ def preset(
         bool, typer.Option("--force", help="Replace an edited params.yaml too.")
     ] = False,
     keep_dataset: Annotated[
-        bool, typer.Option("--keep-dataset", help="Keep the data set chosen now.")
+        bool,
+        typer.Option("--keep-dataset", help="Keep the data set chosen now, and its group pattern."),
     ] = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -93,7 +94,7 @@ def import_(
 
 @app.command(rich_help_panel=START)
 def use(name: Dataset) -> None:
-    """Choose the data set: sets dataset in params.yaml."""
+    """Choose the data set: sets dataset and frames.group_pattern in params.yaml."""
     from kinetrack.cli.presets import use_dataset
 
     typer.echo(use_dataset(name, root=enter()))

@@ -3,7 +3,7 @@
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -106,8 +106,19 @@ def check_remotes(root: Path) -> Iterator[Finding]:
     elif not any(remote.is_default for remote in remotes):
         told = "no remote is the default: dvc push and dvc pull have no place"
         yield Finding("broken", told, f"dvc remote default {shlex.quote(remotes[0].name)}")
+    yield from _find_uncommitted(remotes, root)
     for remote in remotes:
         yield _try_remote(remote, check_remote(root, remote.name, timeout_s=_REMOTE_S))
+
+
+def _find_uncommitted(remotes: Sequence["Remote"], root: Path) -> Iterator[Finding]:
+    from kinetrack.versioning.setup import differs_from_commit
+
+    shared = [remote.name for remote in remotes if "project" in remote.where]
+    if shared and differs_from_commit(".dvc/config", root=root):
+        told = f".dvc/config, which names {', '.join(shared)}, is not committed as it is"
+        remedy = "git add .dvc/config && git commit -m 'DVC remote' .dvc/config"
+        yield Finding("note", f"{told}: a colleague's clone would not have it", remedy)
 
 
 def _try_remote(remote: "Remote", trouble: str | None) -> Finding:
