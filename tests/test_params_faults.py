@@ -352,9 +352,11 @@ def test_use_takes_no_name_that_params_could_not_have(name, told, project, run):
     assert told in run.refuse(main, f"kinetrack use -- {name}")
 
 
-def test_use_refuses_a_file_in_which_it_would_change_nothing(project, run):
-    (project.folder / "params.yaml").write_text(json.dumps(project.read_params()))
-    assert "has no line that begins with dataset:" in run.refuse(main, "kinetrack use sample")
+def test_use_chooses_in_json_too(project, run):
+    before = {**project.read_params(), "dataset": "mine"}
+    (project.folder / "params.yaml").write_text(json.dumps(before))
+    assert run(main, "kinetrack use sample")[0] == 0
+    assert project.read_params() == {**before, "dataset": "sample"}
 
 
 @pytest.mark.parametrize("content", [b"dataset: sample\n", b"\xff", b"{"])

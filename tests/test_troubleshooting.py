@@ -48,6 +48,7 @@ ELSEWHERE = {
     "does not suffice for a single clip": "tests/stages/test_train_faults.py",
     "is no longer finite": "tests/stages/test_train_faults.py",
     "a process that loads clips has died": "tests/stages/test_train_faults.py",
+    "nothing was imported": "tests/cli/test_importing.py",
     "goes on after epoch": "tests/stages/test_train_resume.py",
     "that the model does not know": "tests/stages/test_evaluate.py",
     "was trained on clips": "tests/stages/test_evaluate.py",
@@ -139,6 +140,12 @@ def lose_params(place: Place) -> str:
     return "check"
 
 
+def choose_another(place: Place) -> str:
+    path = place.folder / "params.yaml"
+    path.write_text(path.read_text().replace("dataset: sample", "dataset: mine"))
+    return "preset lecture"
+
+
 def leave_data_elsewhere(place: Place) -> str:
     place.clips().rename(place.folder / "elsewhere")
     (place.folder / "data/videos/mine.dvc").touch()
@@ -192,7 +199,8 @@ MISTAKES: dict[str, Mistake] = {
     "params.yaml: train.epochs": after(lambda place: place.set(train={"epochs": 0})),
     "is no valid YAML": after(lambda place: place.write("dataset: twice\n")),
     "params.yaml: does not exist": lose_params,
-    "was edited": after(lambda place: place.set(train={"epochs": 3}), "preset lecture"),
+    "commit or copy it": after(lambda place: place.set(train={"epochs": 3}), "preset lecture"),
+    "give the data set up": choose_another,
     "no preset": lambda _: "preset lectur",
     "the clip is too small": after(lambda place: place.set(model={"name": "lecture_3dcnn"})),
     "train.watch names val": after(lambda place: place.set(split={"val_groups": 0})),
@@ -200,6 +208,7 @@ MISTAKES: dict[str, Mistake] = {
     "is no folder of videos": after(lambda place: place.set("kitchen")),
     "is not here": leave_data_elsewhere,
     "is there already": import_twice,
+    "is no name for a data set": after(Place.repository, "import videos --name Mine"),
     "lies in no class folder": import_loose_video,
     "has no group in its name": name_no_group,
     "is a class without clips": after(lambda place: (place.clips() / "Run").mkdir()),

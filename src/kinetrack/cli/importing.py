@@ -78,7 +78,7 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
     require_repository(root)
     with _alone(root, options.name), _telling_os_errors(target):
         _check_target(target)
-        with _telling_interrupts("nothing was imported"):
+        with _telling_interrupts("interrupted; nothing was imported"):
             origin = _find_origin(source, options, root / _DOWNLOADS)
             _refuse_project(origin, root)
             imported = _bring_in(origin, options, target, known=source)
@@ -118,7 +118,7 @@ def _telling_interrupts(told: str) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print(f"import: interrupted; {told}", file=sys.stderr)
+        print(f"import: {told}", file=sys.stderr)
         raise
 
 
@@ -131,7 +131,8 @@ def _refuse_project(origin: _Origin, root: Path) -> None:
 def _add(folder: Path, options: ImportOptions, root: Path) -> None:
     facts = DatasetFacts(group_pattern=options.group_pattern)
     remedy = f"rm -rf {folder} {folder}.dvc, then import it again"
-    with _telling_interrupts(f"{folder} is not under version control yet -> {remedy}"):
+    told = f"interrupted; {folder} is not under version control yet"
+    with _telling_interrupts(f"{told} -> {remedy}"):
         add_data(folder, root=root, facts=facts)
 
 
