@@ -88,6 +88,12 @@ def test_what_weakens_the_figures_is_said(
     assert caveat in make_report(write_test_clips(tmp_path), **changes).caveats
 
 
+def test_interval_of_a_faultless_model_is_not_called_too_narrow(tmp_path: Path) -> None:
+    report = make_report(write_test_clips(tmp_path), wrong=())
+    assert report.metrics["accuracy"] == 1
+    assert not any("too narrow" in caveat for caveat in report.caveats)
+
+
 def test_nothing_is_held_against_sound_figures(tmp_path: Path) -> None:
     report = make_report(write_test_clips(tmp_path))
     metrics = {**report.metrics, "num_clips": 500, "num_groups": 40, "accuracy_low": 0.8}

@@ -107,8 +107,7 @@ def _describe_test(metrics: Mapping[str, float]) -> str:
     told = f"Test accuracy [bold]{metrics['accuracy']:.4f}[/] on {metrics['num_clips']} clips"
     if "accuracy_low" in metrics:
         low, high = metrics["accuracy_low"], metrics["accuracy_high"]
-        told += f" of {metrics['num_groups']} groups that the network has not seen"
-        told += f"; 95 % interval {low:.3f} to {high:.3f}"
+        told += f" of {metrics['num_groups']} groups; 95 % interval {low:.3f} to {high:.3f}"
     if "shuffled_accuracy" in metrics:
         told += f"; with their frames shuffled {metrics['shuffled_accuracy']:.3f}"
     return told

@@ -166,9 +166,8 @@ def _class_facts(label: str, rows: Sequence[FramesRow]) -> ClassFacts:
         clips=len(rows),
         broken=status["broken"],
         flagged=status["flagged"],
-        groups=len(
-            {row.group for row in rows}
-        ),  # one of several classes counts once, as in a split
+        # One of several classes counts once, as in `import` and in folds.
+        groups=len({row.group for row in rows}),
         frames_min=min(frames),
         frames_median=median(frames),
         frames_max=max(frames),

@@ -125,7 +125,7 @@ def _find_caveats(report: Report) -> Iterator[str]:
     clips, groups = int(metrics["num_clips"]), int(metrics.get("num_groups", 0))
     if clips < 100:
         yield f"With {clips} test clips, one clip is {100 / clips:.1f} percentage points."
-    if 1 < groups < FEW_GROUPS:
+    if 1 < groups < FEW_GROUPS and 0 < metrics["accuracy"] < 1:  # else it is no bootstrap
         yield (
             f"With only {groups} groups, the interval is too narrow: "
             "it misses the truth in more than 5 of 100 cases."
