@@ -114,6 +114,16 @@ def test_missing_key_is_named(params_file: Path) -> None:
         load_section(Strict, "train", params_file)
 
 
+def test_misspelt_key_is_named_before_the_one_that_is_missing_for_it(params_file: Path) -> None:
+    class Strict(Section):
+        epochs: PositiveInt
+        seed: NonNegativeInt
+
+    params_file.write_text(params_text(train="{epoch: 2, seed: 0}"))
+    with pytest.raises(InputError, match=r"unknown key train\.epoch \(and 1 more\) -> epochs\?"):
+        load_section(Strict, "train", params_file)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -92,8 +92,14 @@ def _check_top_level(values: dict[str, Any], path: Path) -> None:
         raise InputError(path, "dataset", found=repr(dataset), expected=f"a name {DATASET_PATTERN}")
 
 
-def _describe(error: ValidationError, section: str) -> str:
+def _problems(error: ValidationError) -> list[Any]:
+    # An unknown key comes first: it is the slip by which another one is missing.
     problems = error.errors(include_url=False)
+    return sorted(problems, key=lambda problem: problem["type"] != "extra_forbidden")
+
+
+def _describe(error: ValidationError, section: str) -> str:
+    problems = _problems(error)
     name = problems[0]["loc"][0] if problems[0]["loc"] else None
     # One value of a union gives one problem for each kind that it could have been.
     same = [problem for problem in problems if problem["loc"][:1] == problems[0]["loc"][:1]]
@@ -112,7 +118,7 @@ def _describe(error: ValidationError, section: str) -> str:
 
 
 def _mend(error: ValidationError, kind: type[BaseModel]) -> str:
-    problem, *_ = error.errors(include_url=False)
+    problem, *_ = _problems(error)
     if problem["type"] == "missing":
         return _remedy(kind)
     if problem["type"] != "extra_forbidden":

@@ -228,7 +228,7 @@ def test_outside_of_a_project_a_model_has_to_be_named(
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("data/model", "data/model: is no model folder -> dvc pull, or name a run"),
+        ("data/model", "data/model: is no model folder -> make repro trains one, dvc pull"),
         ("some/folder", "some/folder: is no model folder"),
     ],
 )

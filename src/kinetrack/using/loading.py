@@ -10,6 +10,7 @@ from kinetrack.using.inference import Recogniser, load_recogniser
 from kinetrack.using.scratch import scratch_folder
 
 _PRESENT = "data/model"
+_NO_MODEL = "make repro trains one, dvc pull fetches one; or name a run"
 
 
 def load(model: str | os.PathLike[str] = _PRESENT) -> Recogniser:
@@ -28,7 +29,7 @@ def load(model: str | os.PathLike[str] = _PRESENT) -> Recogniser:
     address = os.fspath(model)
     if not address.startswith(("models:", "run:", "runs:")):
         if "/" in address:
-            raise InputError(address, "is no model folder", remedy="dvc pull, or name a run")
+            raise InputError(address, "is no model folder", remedy=_NO_MODEL)
         address = f"run:{find_run_or_hint(address).run_id}"
     with scratch_folder() as scratch:
         fetched = scratch / "model"
