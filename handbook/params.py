@@ -23,13 +23,14 @@ its ends are refused in one line that names the key, before anything is touched.
 version 1.2, so `1e-4` is a number and `no` is text. `kinetrack check` reads the whole file.
 
 `dataset` names a folder of `data/videos/` (`kinetrack use NAME` sets it). Every other key is in the
-section of its owner; the last column says what the preset `sample` has,
-[the last but one table](#what-the-presets-say) where presets differ."""
+section of its owner. The last column is the value of the preset `sample`;
+[the last table but one](#what-the-presets-say) shows where presets differ."""
 _MACHINE = """\
 ## This machine: `.kinetrack/machine.yaml`
 
-What belongs to the machine changes no result, and is no param. Each key stands for an environment
-variable, which wins over the file; all may be left out."""
+What belongs to the machine is no param. `device` and `processes` change the last bits of a model,
+and each run records them; the others change no byte. Each key stands for an environment variable,
+which wins over the file; all may be left out."""
 
 
 def describe_params() -> str:
