@@ -80,7 +80,7 @@ audit: ## Look every pinned version up in the database of known holes (needs the
 	@test -x build/audit/bin/pip-audit || { $(PYTHON) -m venv build/audit && build/audit/bin/python -m pip --quiet install pip-audit; }
 	@build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-ui: install ## Open the MLflow UI on this project's runs
+ui: install ## Serve the MLflow UI on this project's runs
 	@$(ENVIRON) python -m kinetrack.cli.main ui
 
 clean: ## Remove caches and generated data; mlruns/ and .dvc/cache are never touched

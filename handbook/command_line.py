@@ -19,7 +19,7 @@ Made from the code by `make docs`; a test compares. `kinetrack COMMAND --help` s
 
 Commands work from anywhere below the project's folder. Bad input ends with exit code 2 and one line
 that says where, what was found, what was expected and what to do
-([troubleshooting](../troubleshooting.md)); what other exit codes mean stands with the command."""
+([troubleshooting](../troubleshooting.md)); other exit codes are explained with the command."""
 
 
 def describe_commands() -> str:

@@ -207,12 +207,14 @@ def test_two_runs_are_a_table_with_intervals_and_a_p_value(runs, shown):
     assert "note:" not in text
 
 
-def test_the_clips_that_changed_sides_are_listed_with_both_answers(runs, shown):
+def test_the_clips_that_only_one_gets_right_are_listed_with_both_answers(runs, shown):
     lines = [" ".join(line.split()) for line in shown("first", "second").splitlines()]
     assert f"second ({runs['second'][:8]}): recall of Jump +0.167, Walk +0.167" in lines
-    changed = lines[next(n for n, line in enumerate(lines) if line.startswith("changed sides")) :]
+    changed = lines[
+        next(n for n, line in enumerate(lines) if line.startswith("right in one only")) :
+    ]
     assert changed[0] == (
-        f"changed sides first ({runs['first'][:8]}) second ({runs['second'][:8]})"
+        f"right in one only first ({runs['first'][:8]}) second ({runs['second'][:8]})"
     )
     assert sorted(changed[1:]) == [
         "Jump/clip01 wrong: Walk 0.750 right: Jump 0.750",
@@ -311,7 +313,7 @@ def test_json_has_every_figure(runs, told):
 def test_the_same_run_twice_is_no_difference(runs, shown):
     text = shown("first", "first")
     assert text.splitlines()[2].split()[-5:-2] == ["1", "0", "0"]
-    assert text.endswith(f"\nfirst ({runs['first'][:8]}): no clip changed sides\n")
+    assert text.endswith(f"\nfirst ({runs['first'][:8]}): gets the same clips right\n")
 
 
 def test_a_run_is_named_by_id_experiment_or_registered_model(runs, told):

@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 START = "Start"
 STAGES = "Stages: bring one and all before it up to date (`dvc repro` runs all)"
-DATA = "Data: see what the frames show"
+DATA = "Data: what it shows, whether it is whole, what room it takes"
 RESULTS = "Results"
 MODELS = "Models: choose one, and take it elsewhere"
 

@@ -55,9 +55,9 @@ class Difference(NamedTuple):
     p_value: float | None
     """Of McNemar's test, as `mcnemar_p_value` has it; None where clips were tested repeatedly."""
     num_lost: int
-    """Clips that the first one alone tells right; n10 in books."""
+    """Clips that the first one alone gets right; n10 in books."""
     num_won: int
-    """Clips that the second one alone tells right; n01 in books."""
+    """Clips that the second one alone gets right; n01 in books."""
     f1_difference: float
     """Of F1, averaged over classes."""
     recall_differences: dict[str, float]
@@ -161,7 +161,7 @@ def compare(first: Sequence[JudgedClip], second: Sequence[JudgedClip]) -> Differ
 def changed_sides(
     first: Sequence[JudgedClip], second: Sequence[JudgedClip]
 ) -> list[tuple[JudgedClip, JudgedClip]]:
-    """List the clips that one model tells right and the other wrong, as both have them.
+    """List the clips that one model gets right and the other wrong, as both have them.
 
     First those where the probability of the true class differs most.
 
@@ -187,7 +187,7 @@ def _pair(
 
 
 def mcnemar_p_value(num_lost: int, num_won: int) -> float:
-    """Exact two-sided p-value of McNemar's test: of clips that only one of two models tells right.
+    """Exact two-sided p-value of McNemar's test: of clips that only one of two models gets right.
 
     If both models were equally good, each such clip would be won or lost as by the toss of a coin.
     The p-value is the probability that tosses give a result that is at most as likely as this one.
@@ -239,8 +239,8 @@ def class_recalls(clips: Sequence[JudgedClip]) -> dict[str, float]:
 def _difference_interval(pairs: Sequence[tuple[JudgedClip, JudgedClip]]) -> tuple[float, float]:
     """Interval of the difference by a paired bootstrap: a group is drawn with both its results.
 
-    Where no clip changed sides, draws would say that there is certainly no difference; then the
-    share of other groups that differ is bounded as `group_interval` bounds it.
+    Where both get the same clips right, draws would say that there is certainly no difference; then
+    the share of other groups that differ is bounded as `group_interval` bounds it.
     """
     groups = [one.group for one, _ in pairs]
     if all(one.is_right == other.is_right for one, other in pairs):

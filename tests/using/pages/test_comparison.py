@@ -55,7 +55,9 @@ def page(
     return path.read_text()
 
 
-def test_the_page_tells_differences_and_who_changed_sides(tmp_path: Path, side: PackedSide) -> None:
+def test_the_page_tells_differences_and_which_clips_one_gets_right(
+    tmp_path: Path, side: PackedSide
+) -> None:
     first, second, third = (judge(side, wrong=wrong) for wrong in ({0, 1}, {1, 5}, {0, 1}))
     listed = contenders(first, second, third)
     html = page(tmp_path, listed, PackedClips(side, GEOMETRY), ("believe it slowly",))
@@ -70,7 +72,7 @@ def test_the_page_tells_differences_and_who_changed_sides(tmp_path: Path, side: 
         "+0.000",
         f"{low:+.3f} to {high:+.3f}",
         "2 of 2 clips",
-        "No clip changed sides.",
+        "Both get the same clips right.",
         "right: <bdi>Jump</bdi> 0.750",
         "wrong: <bdi>Walk</bdi> 0.750",
     ):

@@ -78,7 +78,7 @@ def gc(
         bool, typer.Option("--old-videos", help="Also videos that only older commits have.")
     ] = False,
     all_commits: Annotated[
-        bool, typer.Option("--all-commits", help="Spare all of older commits.")
+        bool, typer.Option("--all-commits", help="Spare all data of older commits.")
     ] = False,
     shared_cache: Annotated[
         Path | None,
@@ -88,7 +88,7 @@ def gc(
 ) -> None:
     """Free DVC's cache of what no branch, tag, experiment, run or registered model needs.
 
-    Spared are also the videos of all commits, which nothing makes again. Not beside a dvc repro.
+    The videos of all commits are spared too: nothing makes them again. Not while dvc repro runs.
     """
     from kinetrack.cli.gc import GcOptions, collect_garbage
 
@@ -116,7 +116,7 @@ def forget(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with everything.")] = False,
 ) -> None:
-    """Name all versions, caches, remotes, models and runs that have a clip, and what erases it.
+    """Name all versions, caches, remotes, models and runs that have a clip, and how to erase it.
 
     Without --yes nothing is changed; with it, the present version only.
     """

@@ -24,7 +24,7 @@ Views = Annotated[
     typer.Option(
         min=1,
         max=100,
-        help="Windows over each video, averaged; default: 5 of a model with pack.sampling: random,"
+        help="Windows over each video, averaged; default: 5 for a model with pack.sampling: random,"
         " else 1.",
     ),
 ]
@@ -34,12 +34,14 @@ Views = Annotated[
 def promote(
     run: PresentRun = None,
     *,
-    alias: Annotated[str, typer.Option(help="Name of the place, as champion.")],
+    alias: Annotated[str, typer.Option(help="The alias to give, such as champion.")],
     name: Annotated[
-        str | None, typer.Option(help="Of the registered model; default: the data set's.")
+        str | None, typer.Option(help="Name of the registered model; default: the data set's.")
     ] = None,
     metric: Annotated[str, typer.Option(help="What to compare by.")] = "test/accuracy",
-    force: Annotated[bool, typer.Option("--force", help="Without a comparison.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Give the alias without a comparison.")
+    ] = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -65,7 +67,7 @@ def models(
 ) -> None:
     """List the registered models, their results, and whether MLflow and DVC have their bytes.
 
-    Behind the accuracy: its 95 % interval, for clips of other groups.
+    Beside the accuracy is its 95 % interval, for clips of other groups.
     """
     from kinetrack.cli.models import print_models
 
@@ -96,7 +98,7 @@ def predict(
     videos: Videos,
     *,
     model: Model = None,
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each video or step.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="How many classes of each video or step.")] = 3,
     views: Views = None,
     window: Annotated[
         float | None,
@@ -180,9 +182,10 @@ def demo(
     model: Model = None,
     port: Annotated[int | None, typer.Option(help="Default: a free one.")] = None,
 ) -> None:
-    """Open a page to try a model: drop a video, see its answer and where it looked; Ctrl-C ends it.
+    """Serve a page to try a model: drop a video, see its answer and where it looked.
 
-    For this machine only. The limits of docs/serving.md hold.
+    Its address is printed; it is for this machine only. Ctrl-C ends it. The limits of
+    docs/serving.md hold.
     """
     from kinetrack.cli.demo import serve_demo
 

@@ -73,7 +73,7 @@ def report(
     """Make a page and a model card of a model, and add both to its run in MLflow.
 
     The page needs no network: figures with their intervals, curves, confusion, the surest errors
-    with what the network looked at, the data, and what repeats it. Of a run, by the files that
+    with what the network looked at, the data, and what repeats it. For a run, it is made from what
     MLflow has of it; pictures need its packed clips here.
     """
     from kinetrack.cli.report.command import print_report
@@ -108,8 +108,8 @@ def compare(
 ) -> None:
     """Compare results on the same test clips: how large the difference is, and how sure.
 
-    Intervals are for clips of other groups; clips that changed sides are listed, and shown on a
-    page that needs no network.
+    Intervals are for clips of other groups. Clips that only one of the two gets right are listed,
+    and shown on a page that needs no network.
     """
     from kinetrack.cli.compare.command import print_comparison
     from kinetrack.cli.compare.results import FILE_SUFFIX
@@ -151,7 +151,7 @@ def reproduce(
 def ui(
     port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,
 ) -> None:
-    """Open the MLflow UI on this project's runs; Ctrl-C ends it."""
+    """Serve the MLflow UI on this project's runs, and print its address; Ctrl-C ends it."""
     from kinetrack.cli.track import track_if_possible
     from kinetrack.tracking.ui import serve_ui
 

@@ -69,11 +69,11 @@ def import_(
         bool, typer.Option("--no-groups", help="Each clip its own group.")
     ] = False,
     on_broken: Annotated[
-        OnBroken, typer.Option(help="Videos that cannot be opened: end, or leave them out.")
+        OnBroken, typer.Option(help="At a video that cannot be opened: end, or leave it out.")
     ] = "fail",
     checksum: Annotated[str | None, typer.Option(help="sha256:... of the download.")] = None,
 ) -> None:
-    """Bring a collection of videos in: checked, versioned by DVC, ready to choose."""
+    """Bring in a collection of videos: checked, versioned by DVC, ready to choose."""
     from kinetrack.cli.importing import ImportOptions, choose_pattern, import_collection
 
     is_place = "://" not in source and source != "ucf101"

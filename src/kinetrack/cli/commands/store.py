@@ -8,7 +8,7 @@ import typer
 from kinetrack.cli.app import RESULTS, app
 from kinetrack.cli.places import enter
 
-store_app = typer.Typer(help="Upgrade the runs' database, or bring runs of another in.")
+store_app = typer.Typer(help="Upgrade the runs' database, or bring in the runs of another one.")
 app.add_typer(store_app, name="store", rich_help_panel=RESULTS)
 
 
@@ -27,7 +27,7 @@ def import_store(
         str, typer.Argument(help="Folder (mlruns), database (mlflow.db) or http(s) address.")
     ],
 ) -> None:
-    """Bring the runs, models and registered models of another MLflow store in.
+    """Bring in the runs, models and registered models of another MLflow store.
 
     A second import adds nothing; one after an interruption goes on.
 

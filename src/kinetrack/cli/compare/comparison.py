@@ -26,7 +26,7 @@ class Compared(NamedTuple):
     result: Result
     difference: Difference | None = None
     changed: list[tuple[JudgedClip, JudgedClip]] | None = None
-    """Clips that changed sides, as the first one and as this one has them."""
+    """Clips that only one of the two gets right, as the first one and as this one has them."""
 
 
 class Comparison(NamedTuple):

@@ -23,7 +23,7 @@ _COLUMNS = ("run", "accuracy", "difference", "p", "won", "lost", "macro F1")
 _LEGEND = (
     "in brackets: 95 % interval for clips of other groups; one of a difference that holds 0 leaves"
     " open which is better\n"
-    "won, lost: clips that only this one, or only the first one, tells right\n"
+    "won, lost: clips that only this one, or only the first one, gets right\n"
     "p: of McNemar's exact test, which takes clips as independent; the intervals do not. There is"
     " none where clips were tested repeatedly"
 )
@@ -105,11 +105,11 @@ def _print_changes(first: Result, other: Compared) -> None:
     changed, difference = other.changed or [], other.difference
     print()
     if not changed or not difference:
-        print(printable(f"{other.result.name}: no clip changed sides"))
+        print(printable(f"{other.result.name}: gets the same clips right"))
         return
     print(printable(f"{other.result.name}: recall of {_tell_recalls(difference)}"))
     rows = [[one.name, _tell_answer(one), _tell_answer(now)] for one, now in changed[:_MOST_CLIPS]]
-    print_rows(("changed sides", first.name, other.result.name), rows)
+    print_rows(("right in one only", first.name, other.result.name), rows)
     if len(changed) > _MOST_CLIPS:
         print(f"... and {len(changed) - _MOST_CLIPS} more: --json lists all")
 

@@ -1,4 +1,4 @@
-"""The page of a comparison: differences with their intervals, and the clips that changed sides."""
+"""The page of a comparison: differences with their intervals, and who gets which clips right."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +36,7 @@ class Contender(NamedTuple):
     """Where MLflow's pages show its run; may be empty."""
     difference: Difference | None = None
     changed: Sequence[tuple[JudgedClip, JudgedClip]] = ()
-    """Clips that changed sides, as the first one and as this one has them."""
+    """Clips that only one of the two gets right, as the first one and as this one has them."""
 
 
 class PackedClips(NamedTuple):
@@ -57,7 +57,7 @@ class _Line(NamedTuple):
 
 
 class _Change(NamedTuple):
-    """A clip that changed sides."""
+    """A clip that only one of the two gets right."""
 
     before: JudgedClip
     after: JudgedClip
