@@ -135,7 +135,7 @@ def test_t1_server_down_from_start_to_end(
     assert_whole(training)
 
 
-def test_t2_server_killed_in_epoch_3_and_gone_for_good(
+def test_t4_server_killed_in_epoch_3_and_gone_for_good(
     server: Server, proxy: Proxy, training: Training, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training.between = {2: server.kill}
@@ -146,7 +146,7 @@ def test_t2_server_killed_in_epoch_3_and_gone_for_good(
     assert_whole(training)
 
 
-def test_t3_server_killed_in_epoch_3_that_comes_back(
+def test_t2_server_killed_in_epoch_3_that_comes_back(
     server: Server, proxy: Proxy, training: Training, capfd: pytest.CaptureFixture[str]
 ) -> None:
     training.between = {2: server.kill, 4: server.start}
@@ -157,7 +157,7 @@ def test_t3_server_killed_in_epoch_3_that_comes_back(
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_t4_server_slow_by_30_s(
+def test_t3_server_slow_by_30_s(
     server: Server, proxy: Proxy, training: Training, epoch: int
 ) -> None:
     training.between = {epoch: lambda: setattr(proxy, "trouble", "slow")}
@@ -169,7 +169,7 @@ def test_t4_server_slow_by_30_s(
     assert_whole(training)
 
 
-def test_t4_server_that_hangs(server: Server, proxy: Proxy, training: Training) -> None:
+def test_t3_server_that_hangs(server: Server, proxy: Proxy, training: Training) -> None:
     training.between = {2: lambda: server.signal(signal.SIGSTOP)}
     assert not training.run().is_sent
     server.signal(signal.SIGCONT)
