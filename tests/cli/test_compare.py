@@ -87,11 +87,14 @@ class Store:
         """A group of runs by fold and seed, with their predictions."""
         parent = self.add_run(name, None, kind="group")
         for (fold, seed), predictions in tables.items():
-            below = {"mlflow.parentRunId": parent}
-            run_id = self.add_run(f"{name} {fold} {seed}", predictions, **below)
-            self.client.log_param(run_id, "split.fold", fold)
-            self.client.log_param(run_id, "train.seed", seed)
+            self.add_part(parent, fold, seed, predictions)
         return parent
+
+    def add_part(self, parent: str, fold: str, seed: str, predictions: Path | None) -> None:
+        below = {"mlflow.parentRunId": parent}
+        run_id = self.add_run(f"{fold} {seed} of {parent}", predictions, **below)
+        self.client.log_param(run_id, "split.fold", fold)
+        self.client.log_param(run_id, "train.seed", seed)
 
     def register(self, name: str, run_id: str | None, *, alias: str) -> None:
         self.client.create_registered_model(name)
@@ -155,6 +158,9 @@ def fill(store: Store, made: Path) -> dict[str, str]:
         "many": store.add_run("many", table("many", rows([not right for right in FIRST]))),
         "[red]\n\x1b": store.add_run("[red]\n\x1b", second),
     }
+    repeated = {("1", seed): first for seed in "01"}
+    runs |= {name: store.add_group(name, repeated) for name in ("twice", "once")}
+    store.add_part(runs["twice"], "1", "1", None)  # the same training again, not evaluated yet
     store.register("net", runs["second"], alias="champion")
     store.register("by hand", None, alias="champion")
     return runs
@@ -258,6 +264,15 @@ def test_groups_of_runs_are_compared_by_all_of_their_tests(runs, told):
         (fold, f"train.seed {seed}") for fold in "12" for seed in "01"
     }
     assert better["changed_sides"][0]["repetition"] in ("train.seed 0", "train.seed 1")
+
+
+def test_a_repetition_that_was_trained_again_keeps_its_result_until_the_new_one_has_one(runs, told):
+    found = told("once", "twice")
+    assert (found["num_clips"], found["num_tests"]) == (24, 48)
+    assert [one["repetition"] for one in found["runs"][1]["parts"]] == [
+        "train.seed 0",
+        "train.seed 1",
+    ]
 
 
 def test_groups_are_shown_fold_by_fold(runs, shown):

@@ -94,12 +94,16 @@ def _read(run: str) -> Result:
 
 def _read_parts(group: RunRecord) -> tuple[Part, ...]:
     """Read what the runs of a group said; a training that was made twice counts once."""
-    runs = list({_drawn(run, REPEATED_PARAMS): run for run in find_children(group)}.values())
+    runs = find_children(group)
     varied = [name for name in _DRAWN if len({run.params.get(name) for run in runs}) > 1]
-    tested = [(run, clips) for run in runs if (clips := _read_predictions(run)) is not None]
+    tested: dict[tuple[str, ...], tuple[RunRecord, list[JudgedClip]]] = {}
+    for run in reversed(runs):  # made twice, the later one need not have been evaluated yet
+        drawn = _drawn(run, REPEATED_PARAMS)
+        if drawn not in tested and (clips := _read_predictions(run)) is not None:
+            tested[drawn] = run, clips
     if not tested:
         raise refuse_run(group, "is a group of runs of which none was evaluated", remedy=_EVALUATE)
-    parts = tuple(_to_part(run, varied, clips) for run, clips in tested)
+    parts = tuple(_to_part(run, varied, clips) for run, clips in reversed(tested.values()))
     names = Counter(one.key for part in parts for one in part.clips)
     if twice := [key for key, count in names.items() if count > 1]:
         problem = "is a group of which two runs tested one clip"
