@@ -425,7 +425,9 @@ def test_lists_go_into_the_manifest_and_differences_are_told(
 
 @pytest.fixture
 def small_ucf101(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = KnownCollection("", "", classes=2, clips=6, groups_per_class=3)
+    known = KnownCollection(
+        "", "", classes=2, clips=6, groups_per_class=3, group_pattern=GROUP_PATTERN
+    )
     monkeypatch.setitem(CATALOGUE, "ucf101", known)
 
 
@@ -453,6 +455,22 @@ def test_pattern_is_that_of_the_params_unless_given(root: Path) -> None:
     assert choose_pattern(None, no_groups=False) == GROUP_PATTERN
     assert choose_pattern("(x)", no_groups=False) == "(x)"
     assert choose_pattern(None, no_groups=True) is None
+
+
+@pytest.mark.usefixtures("small_ucf101")
+def test_known_collection_has_its_own_pattern_whatever_data_set_is_in_use(
+    collection: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = Path("params.yaml")
+    params.write_text(params.read_text().replace(r"_g(\d+)_c\d+$", r"'^(tape\d+) '"))
+    assert choose_pattern(None, no_groups=False) == r"^(tape\d+) "
+    command = ["kinetrack", "import", "ucf101", "--local", str(collection)]
+    monkeypatch.setattr(sys, "argv", command)
+    (root / "dvc.yaml").touch()
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert len(list((root / "data/videos/ucf101").rglob("*.avi"))) == 6
 
 
 @pytest.mark.parametrize(("pattern", "no_groups"), [("x", False), ("(", False), ("(x)", True)])

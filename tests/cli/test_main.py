@@ -4,7 +4,9 @@ import sys
 from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
+from kinetrack.cli.main import app
 from kinetrack.cli.summary import print_summary
 from kinetrack.cli.version import _find_commit
 from kinetrack.errors import InputError
@@ -34,6 +36,14 @@ def test_every_command_ends_bad_input_in_one_line_and_code_2(project, command):
     [line] = result.stderr.splitlines()
     assert line.startswith("error: ")
     assert not list(project.folder.glob("data/*/*/"))
+
+
+@pytest.mark.parametrize("command", ["demo", "ui"])
+@pytest.mark.parametrize("port", [-1, 0, 65_536])
+def test_what_is_no_port_is_refused_before_anything_is_loaded(command, port):
+    result = CliRunner().invoke(app, [command, f"--port={port}"])
+    assert result.exit_code == 2
+    assert "Invalid value for" in result.output
 
 
 def test_outside_a_project_it_says_so(tmp_path):

@@ -142,8 +142,8 @@ def _forget_downloads(origin: _Origin, downloads: Path) -> None:
             shutil.rmtree(path.parent)
 
 
-def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
-    """The pattern of the groups: as given, none, or that of `params.yaml`.
+def choose_pattern(given: str | None, *, no_groups: bool, source: str = "") -> str | None:
+    """The pattern of the groups: as given, none, a known collection's own, or of `params.yaml`.
 
     Raises:
         InputError: both are asked for, or the pattern has no group.
@@ -154,6 +154,8 @@ def choose_pattern(given: str | None, *, no_groups: bool) -> str | None:
     if given is not None:
         frames = {**now.model_dump(), "group_pattern": given}
         now = parse_section(FramesParams, "frames", {"frames": frames}, PARAMS_FILE)
+    elif source in CATALOGUE:  # that of params.yaml is of the data set in use now
+        now = now.model_copy(update={"group_pattern": CATALOGUE[source].group_pattern})
     return None if no_groups else now.group_pattern
 
 

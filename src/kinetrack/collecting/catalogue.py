@@ -15,6 +15,8 @@ class KnownCollection(NamedTuple):
     classes: int
     clips: int
     groups_per_class: int
+    group_pattern: str
+    """Regular expression for the groups in its file names."""
 
 
 # Figures and addresses of its authors' page, https://www.crcv.ucf.edu/data/UCF101.php
@@ -27,6 +29,7 @@ CATALOGUE = {
         classes=101,
         clips=13_320,
         groups_per_class=25,
+        group_pattern=r"_g(\d+)_c\d+$",
     )
 }
 

@@ -180,7 +180,9 @@ def export(
 @app.command(rich_help_panel=MODELS)
 def demo(
     model: Model = None,
-    port: Annotated[int | None, typer.Option(help="Default: a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Default: a free one.")
+    ] = None,
 ) -> None:
     """Serve a page to try a model: drop a video, see its answer and where it looked.
 

@@ -149,7 +149,9 @@ def reproduce(
 
 @app.command(rich_help_panel=RESULTS)
 def ui(
-    port: Annotated[int | None, typer.Option(help="Default: 5000, or a free one.")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65_535, help="Default: 5000, or a free one.")
+    ] = None,
 ) -> None:
     """Serve the MLflow UI on this project's runs, and print its address; Ctrl-C ends it."""
     from kinetrack.cli.track import track_if_possible

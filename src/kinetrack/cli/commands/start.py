@@ -63,7 +63,8 @@ def import_(
         LabelFolder, typer.Option(help="Folder that is the label: the first or the innermost.")
     ] = "top",
     group_pattern: Annotated[
-        str | None, typer.Option(help="Default: frames.group_pattern of params.yaml.")
+        str | None,
+        typer.Option(help="Default: frames.group_pattern of params.yaml; ucf101 has its own."),
     ] = None,
     no_groups: Annotated[
         bool, typer.Option("--no-groups", help="Each clip its own group.")
@@ -85,7 +86,7 @@ def import_(
         manifest=manifest,
         lists=lists,
         label_from=label_from,
-        group_pattern=choose_pattern(group_pattern, no_groups=no_groups),
+        group_pattern=choose_pattern(group_pattern, no_groups=no_groups, source=source),
         on_broken=on_broken,
         checksum=checksum,
     )
