@@ -79,6 +79,7 @@ class MadeUp:
         metrics = {
             "test/accuracy": num_right / len(clips),
             "test/loss": 1 - num_right / 100,
+            "test/calibration_error": 1 - num_right / 100,
             "test/num_clips": len(clips),
         }
         self.runs[name] = RunRecord(
@@ -283,14 +284,15 @@ def test_a_version_that_was_made_by_hand_cannot_be_compared(made_up):
     assert told.splitlines()[-1] == "  before: mine version 1"
 
 
-def test_of_a_loss_less_is_better(made_up):
+@pytest.mark.parametrize("metric", ["test/loss", "test/calibration_error"])
+def test_of_a_loss_or_an_error_less_is_better(metric, made_up):
     made_up.promote(made_up.add_run("one", 8))
     made_up.add_run("two", 7)
     made_up.add_run("three", 9)
-    expected = r"found test/loss 0\.9300 on .*expected less than test/loss 0\.9200 on 10 clips"
+    expected = rf"found {metric} 0\.9300 on .*expected less than {metric} 0\.9200 on 10 clips"
     with pytest.raises(InputError, match=expected):
-        made_up.promote("two", metric="test/loss")
-    made_up.promote("three", metric="test/loss")
+        made_up.promote("two", metric=metric)
+    made_up.promote("three", metric=metric)
     assert made_up.holder() == "three"
 
 

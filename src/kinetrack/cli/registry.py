@@ -240,7 +240,7 @@ def _require_better(
 
 def _is_cost(metric: str) -> bool:
     """Whether less is better."""
-    return metric.endswith("loss")
+    return metric.endswith(("loss", "error"))
 
 
 def _is_better(new: float, present: float, metric: str) -> bool:
