@@ -112,12 +112,12 @@ def make_missing_runs(
     """Make runs of trainings that no run of this store is of; return how many were made.
 
     A run is of a training that has its train key, or made its model of the same tensors; so are
-    those that were deleted in MLflow.
+    those that were deleted in MLflow, but none that failed or was killed before it had a model.
     """
     known = {
         name
         for run in all_runs(client, deleted_too=True)
-        if not _is_half_made(run)
+        if not _is_half_made(run) and not _is_given_up(run)
         for name in _names(run.data.tags)
     }
     made = 0
@@ -134,6 +134,11 @@ def make_missing_runs(
 def _is_half_made(run: "Run") -> bool:
     """Whether the making of a run was interrupted; a training of this machine is no such run."""
     return MADE_OF_TAG in run.data.tags and run.info.status == "RUNNING"
+
+
+def _is_given_up(run: "Run") -> bool:
+    """Whether a training ended without a model: another machine may have made it since."""
+    return run.info.status in ("FAILED", "KILLED") and "model_md5" not in run.data.tags
 
 
 def _names(tags: dict[str, str]) -> set[tuple[str, ...]]:
