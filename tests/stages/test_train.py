@@ -1,6 +1,7 @@
 import csv
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import safetensors.torch
@@ -281,7 +282,22 @@ def test_balanced_classes_count_the_same(tmp_path):
         weights.append(outcome.card.weights_sha256)
     assert weights[0] != weights[1]
     sides = read_sides(tensors)
-    assert _balance(Clips(sides, ["Jump", "Walk"])).tolist() == pytest.approx([4 / 6, 4 / 2])
+    balanced = _balance(Clips(sides, ["Jump", "Walk"]), flip=0.5)
+    assert balanced.tolist() == pytest.approx([4 / 6, 4 / 2])
+
+
+@pytest.mark.parametrize(
+    ("flip", "counts"), [(0, (30, 10, 8)), (0.5, (20, 20, 8)), (1, (10, 30, 8))]
+)
+def test_classes_are_balanced_as_they_are_trained_flipped_clips_as_their_mirror_image(flip, counts):
+    labels = ["MoveLeft", "MoveRight", "Walk"]
+    rows = [
+        SimpleNamespace(label=label)
+        for label, number in zip(labels, (30, 10, 8), strict=True)
+        for _ in range(number)
+    ]
+    weights = _balance(Clips({"train": SimpleNamespace(rows=rows)}, labels), flip=flip)
+    assert weights.tolist() == pytest.approx([48 / (3 * count) for count in counts])
 
 
 @pytest.mark.parametrize(

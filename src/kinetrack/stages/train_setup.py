@@ -16,6 +16,7 @@ from kinetrack.learning.checkpoint import ModelCard, to_channels_last
 from kinetrack.learning.device import count_loaders, keeps_clips_on_device
 from kinetrack.learning.fitting import Progress
 from kinetrack.learning.memory import MicroBatch
+from kinetrack.learning.mirroring import mirror_classes
 from kinetrack.learning.models import build_model
 from kinetrack.learning.models.cost import count_gflop, count_parameters
 from kinetrack.learning.models.pretrained import freeze_backbone
@@ -159,20 +160,31 @@ def begin(model: nn.Module, params: TrainParams, *, steps_per_epoch: int) -> Pro
 
 def make_recipe(settings: Settings, clips: Clips) -> Recipe:
     """Return how each batch is trained on."""
-    params = settings.train
+    params, flip = settings.train, settings.augment.flip
     return Recipe(
         input=settings.input,
         augment=settings.augment,
         precision=params.precision,
         label_smoothing=params.label_smoothing,
-        class_weights=_balance(clips) if params.class_weights == "balanced" else None,
+        class_weights=_balance(clips, flip=flip) if params.class_weights == "balanced" else None,
         clip_gradient=params.clip_gradient,
     )
 
 
-def _balance(clips: Clips) -> torch.Tensor:
+def _balance(clips: Clips, *, flip: float) -> torch.Tensor:
     """Weights (K,) by which all classes count the same; their mean over the clips is 1."""
-    rows = clips.sides["train"].rows
-    counts = Counter(row.label for row in rows)
-    classes = sum(counts[label] > 0 for label in clips.labels)
-    return torch.tensor([len(rows) / (classes * max(counts[label], 1)) for label in clips.labels])
+    rows, counts = clips.sides["train"].rows, _count_trained(clips, flip=flip)
+    classes = sum(count > 0 for count in counts)
+    return torch.tensor([len(rows) / (classes * max(count, 1)) for count in counts])
+
+
+def _count_trained(clips: Clips, *, flip: float) -> list[float]:
+    """How many clips of each class are trained in an epoch: some are of another in a mirror."""
+    named = Counter(row.label for row in clips.sides["train"].rows)
+    counts = [named[label] for label in clips.labels]
+    return [
+        count if mirrored == own else (1 - flip) * count + flip * counts[mirrored]
+        for own, (count, mirrored) in enumerate(
+            zip(counts, mirror_classes(clips.labels), strict=True)
+        )
+    ]
