@@ -207,6 +207,7 @@ def test_several_windows_are_spread_over_the_whole_video(tmp_path: Path, videos:
             "too short for this model, found 23 frames, expected at least 100",
         ),
         ({}, 2, "looks at the whole video at once.*found 2 views, expected 1"),
+        (RANDOM, 0, "views: is no number of views, found 0, expected 1 or more"),
     ],
 )
 def test_what_cannot_be_done_is_told(

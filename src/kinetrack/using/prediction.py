@@ -73,11 +73,14 @@ def count_windows(geometry: ClipGeometry, asked: int | None = None) -> int:
     judged by five; any other by one.
 
     Raises:
-        InputError: several are asked for, of a network that looks at the whole video at once.
+        InputError: several are asked for, of a network that looks at the whole video at once; or
+            none.
     """
     windows = asked
     if windows is None:
         windows = _WINDOWS_OF_RANDOM if geometry.sampling == "random" else 1
+    if windows < 1:
+        raise InputError("views", "is no number of views", found=windows, expected="1 or more")
     if windows > 1 and geometry.sampling == "uniform":
         problem = "looks at the whole video at once (pack.sampling uniform)"
         raise InputError("the model", problem, found=f"{windows} views", expected="1")
