@@ -61,13 +61,16 @@ def test_what_was_sent_is_a_file_until_it_is_answered(
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("form", ["bytes", "text"])
+def as_sent(content: bytes, form: str) -> str | bytes:
+    if form == "bytes":
+        return content
+    return (base64.b64encode if form == "text" else base64.encodebytes)(content).decode()
+
+
+@pytest.mark.parametrize("form", ["bytes", "text", "text in lines"])
 def test_size_is_limited_to_the_byte(form: str) -> None:
     limits = Limits(video_mb=0.001)
-    fits, is_too_large = (
-        sent if form == "bytes" else base64.b64encode(sent).decode()
-        for sent in (b"x" * 1000, b"x" * 1001)
-    )
+    fits, is_too_large = (as_sent(b"x" * size, form) for size in (1000, 1001))
     with stored(fits, limits) as path:
         assert path.stat().st_size == 1000
     refusal = r"is too large, found 1001 bytes, expected at most 0\.001 MB"
