@@ -213,6 +213,13 @@ def test_one_group_says_nothing_of_others():
     assert compare(walks(["Run", "Walk"], "aa"), walks(["Walk", "Walk"], "aa")).interval == (-1, 1)
 
 
+def test_the_same_gain_in_every_group_is_not_certain():
+    first = walks(["Walk", "Run"] * 3, "aabbcc")
+    low, high = compare(first, walks(["Walk"] * 6, "aabbcc")).interval or (0, 0)
+    others = stats.binomtest(0, 3).proportion_ci(method="exact").high  # the share of other groups
+    assert (low, high) == pytest.approx((0.5 - 1.5 * others, 0.5 + 0.5 * others))
+
+
 def test_clips_that_win_together_are_one_win_to_the_interval_alone():
     told = ["Walk"] * 8 + ["Run"] * 8
     groups = "aaaaaaaabbbbbbbb"

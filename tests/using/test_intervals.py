@@ -106,6 +106,20 @@ def test_all_right_is_not_certain(num_groups):
     assert (low, high) == pytest.approx((exact.low, 1))
 
 
+@pytest.mark.parametrize("num_groups", [2, 5, 30])
+def test_the_same_accuracy_in_every_group_is_not_certain(num_groups):
+    """Another group may be all right or all wrong, but most are as these, of 3 or 6 clips."""
+    pattern = [([True, False, False], "a"), ([True, False, False] * 2, "b")]
+    is_right, groups = [], []
+    for number in range(num_groups):
+        rights, name = pattern[number % 2]
+        is_right += rights
+        groups += [f"{name}{number}"] * len(rights)
+    low, high = group_interval(is_right, groups)
+    others = stats.binomtest(0, num_groups).proportion_ci(method="exact").high
+    assert (low, high) == pytest.approx(((1 - others) / 3, 1 / 3 + others * 2 / 3))
+
+
 @pytest.mark.parametrize(("is_right", "groups"), [([], []), ([True], []), ([True], ["a", "b"])])
 def test_other_numbers_of_clips_than_groups_are_refused(is_right, groups):
     with pytest.raises(ValueError, match=r"clips, \d groups"):

@@ -19,9 +19,11 @@ def group_interval(
     Clips of a group (a person, a place) are right or wrong together, so groups are drawn, each
     with all its clips (Davison and Hinkley 1997, section 3.8). Equal input gives equal bounds.
 
-    One group says nothing of others: (0, 1). Where every clip is right, draws would say that this
-    is certain; then at least the share of wholly right groups is bounded, by the exact binomial
-    interval: from (alpha / 2) ** (1 / groups) to 1. Where every clip is wrong, the mirror of that.
+    One group says nothing of others: (0, 1). Where every group has the same accuracy, as when every
+    clip is right, draws would say that this is certain; then at least the share of groups that have
+    another one is bounded, by the exact binomial interval: at most 1 - (alpha / 2) ** (1 / groups),
+    and those may be all right or all wrong. With every clip right, this is from
+    (alpha / 2) ** (1 / groups) to 1.
 
     Args:
         is_right: whether each clip was classified correctly.
@@ -36,10 +38,10 @@ def group_interval(
     tail = (1 - confidence) / 2
     if len(num_clips) == 1:
         return 0.0, 1.0
-    if num_right.sum() == num_clips.sum():
-        return float(tail ** (1 / len(num_clips))), 1.0
-    if num_right.sum() == 0:
-        return 0.0, float(1 - tail ** (1 / len(num_clips)))
+    # In whole numbers: of three and of six clips, a third is a third.
+    if np.all(num_right * num_clips[0] == num_right[0] * num_clips):
+        accuracy, share = num_right[0] / num_clips[0], tail ** (1 / len(num_clips))
+        return float(accuracy * share), float(1 - (1 - accuracy) * share)
     accuracies = _draw_accuracies(num_right, num_clips, draws=draws, seed=seed)
     low, high = np.quantile(accuracies, [tail, 1 - tail])
     return float(low), float(high)
