@@ -451,6 +451,12 @@ def test_known_collection_that_is_not_whole_is_refused(
     assert list((root / "data/videos").iterdir()) == []
 
 
+def test_a_place_for_the_lock_that_cannot_be_made_is_one_line(collection: Path, root: Path) -> None:
+    (root / ".kinetrack").touch()
+    with pytest.raises(InputError, match=r"\.kinetrack: cannot be read or written"):
+        bring_in(collection, root)
+
+
 def test_pattern_is_that_of_the_params_unless_given(root: Path) -> None:
     assert choose_pattern(None, no_groups=False) == GROUP_PATTERN
     assert choose_pattern("(x)", no_groups=False) == "(x)"

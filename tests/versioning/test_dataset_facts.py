@@ -53,6 +53,21 @@ def test_dvc_keeps_what_a_data_set_remembers(root: Path, facts: DatasetFacts) ->
 
 
 @pytest.mark.parametrize(
+    ("facts", "remedy"),
+    [
+        (TAPES, "rm -rf data/videos/none data/videos/none.dvc, then import it again"),
+        (None, "dvc add data/videos/none && git add data/videos/none.dvc"),
+    ],
+)
+def test_where_dvc_refuses_a_folder_the_remedy_does_not_lose_the_facts(
+    root: Path, facts: DatasetFacts | None, remedy: str
+) -> None:
+    with pytest.raises(InputError, match="not under version control") as refused:
+        add_data(Path("data/videos/none"), root=root, facts=facts)
+    assert refused.value.remedy == remedy
+
+
+@pytest.mark.parametrize(
     "text",
     ["outs: []", "meta: 3", "meta: {kinetrack: 3}", "meta: {kinetrack: {}}", "meta: {other: 1}"],
 )

@@ -76,7 +76,7 @@ def import_collection(source: str, options: ImportOptions, *, root: Path) -> Non
     target = root / _VIDEOS / options.name
     _check_name(options.name)
     require_repository(root)
-    with _alone(root, options.name), _telling_os_errors(target):
+    with _telling_os_errors(target), _alone(root, options.name):
         _check_target(target)
         with _telling_interrupts("interrupted; nothing was imported"):
             origin = _find_origin(source, options, root / _DOWNLOADS)

@@ -43,14 +43,17 @@ def add_data(path: Path, *, root: Path, facts: DatasetFacts | None = None) -> No
         InputError: one of the two does not; the folder stays as it is.
     """
     described = [f"{path}.dvc", str(path.parent / ".gitignore")]
-    _require([sys.executable, "-m", "dvc", "add", "--", str(path)], path, root)
+    remedy = f"dvc add {path} && git add {path}.dvc"
+    # By hand, DVC would take it without the facts, and nobody would miss them.
+    again = remedy if facts is None else f"rm -rf {path} {path}.dvc, then import it again"
+    _require([sys.executable, "-m", "dvc", "add", "--", str(path)], path, root, remedy=again)
     if facts is not None:
         remember_facts(root / described[0], facts)
     present = [name for name in described if (root / name).exists()]
-    _require(["git", "add", "--", *present], path, root)
+    _require(["git", "add", "--", *present], path, root, remedy=remedy)
 
 
-def _require(command: list[str], path: Path, root: Path) -> None:
+def _require(command: list[str], path: Path, root: Path, *, remedy: str) -> None:
     result = subprocess.run(
         command, cwd=root, env=own_environment(), check=False, capture_output=True, text=True
     )
@@ -59,7 +62,7 @@ def _require(command: list[str], path: Path, root: Path) -> None:
             path,
             "is in its place, but not under version control",
             found=" ".join((result.stderr or result.stdout).split())[:300],
-            remedy=f"dvc add {path} && git add {path}.dvc",
+            remedy=remedy,
         )
 
 
