@@ -523,3 +523,15 @@ def test_a_page_to_open_needs_a_place_outside_of_a_project(
     result = CliRunner().invoke(app, ["compare", "a", "b", "--open"])
     assert result.exit_code == 2
     assert "needs --page" in result.output
+
+
+def test_the_command_compares_files_outside_of_a_project(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enter(tmp_path, monkeypatch)
+    for name, is_right in (("before.csv", FIRST), ("after.csv", SECOND)):
+        write(tmp_path / name, rows(is_right))
+    result = CliRunner().invoke(app, ["compare", "before.csv", "after.csv", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.output)["runs"][1]["difference"]["num_won"] == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["after.csv", "before.csv"]

@@ -19,14 +19,18 @@ def enter() -> Path:
     return root
 
 
-def enter_if_project() -> Path | None:
-    """As `enter`; outside of a project, where a tracking server is named, stay: None."""
+def enter_if_project(*, needs_runs: bool = True) -> Path | None:
+    """As `enter`; outside of a project, where nothing of one is needed, stay: None.
+
+    Args:
+        needs_runs: of those, a tracking server has to be named then.
+    """
     from kinetrack.tracking.artifacts import find_root
 
     try:
         find_root()
     except InputError as error:
-        if os.environ.get("MLFLOW_TRACKING_URI"):
+        if not needs_runs or os.environ.get("MLFLOW_TRACKING_URI"):
             return None
         remedy = "run this inside the project, or set MLFLOW_TRACKING_URI"
         raise InputError(error.path, error.problem, remedy=remedy) from None

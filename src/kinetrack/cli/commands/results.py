@@ -118,8 +118,10 @@ def compare(
 
     # Files are named from here, and the rest is done in the project's folder.
     names = [str(Path(run).absolute()) if run.endswith(FILE_SUFFIX) else run for run in runs]
-    if root := enter_if_project():
-        track_if_possible(root)
+    needs_runs = not all(run.endswith(FILE_SUFFIX) for run in runs)
+    if root := enter_if_project(needs_runs=needs_runs):
+        if needs_runs:
+            track_if_possible(root)
         page = page or PAGES_FOLDER / "compare.html"
     elif open_page and page is None:
         raise typer.BadParameter("--open needs --page outside of a project")
