@@ -121,6 +121,17 @@ def test_video_that_only_the_manifest_has_is_named(tmp_path: Path) -> None:
         plan_manifest(touch(tmp_path, "a.avi"), rows, manifest=Path("list.csv"))
 
 
+def test_what_a_manifest_does_not_name_hinders_nothing(tmp_path: Path) -> None:
+    """As in a person's own folder, with links and broken things elsewhere."""
+    top = touch(tmp_path / "in", "clips/a.avi", "clips/b.avi", "notes.txt")
+    (top / "music").symlink_to(tmp_path)
+    (top / "gone.avi").symlink_to("nowhere")
+    rows = [ManifestRow(path="clips/a.avi", label="Walk")]
+    plan = plan_manifest(top, rows, manifest=Path("list.csv"))
+    assert [place for _, place in plan.placements] == ["clips/a.avi"]
+    assert plan.left_out == ["clips/b.avi", "gone.avi"]
+
+
 def test_manifest_that_names_a_link_out_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "out/private.avi", "in/b.avi")
     (tmp_path / "in/a.avi").symlink_to(tmp_path / "out/private.avi")

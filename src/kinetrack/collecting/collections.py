@@ -169,13 +169,25 @@ def plan_manifest(source: Path, rows: Sequence[ManifestRow], *, manifest: Path) 
         check_file(top / path, root=top)
     placements = [Placement(top / path, path) for path in paths]
     named = {placement.source for placement in placements}
-    left_out = [path for path in _list_files(top).videos if path not in named]
+    left_out = [path for path in _list_videos(top) if path not in named]
     return Plan(
         placements,
         manifest=list(rows),
         left_out=_names_below(source, left_out),
         top=top.relative_to(source).as_posix(),
     )
+
+
+def _list_videos(top: Path) -> list[Path]:
+    """What looks like a video, sorted, without a judgement: a manifest may lie in a large folder.
+
+    What cannot be read, and where links lead, is nobody's business who is not asked for it.
+    """
+    found: list[Path] = []
+    for parent, folders, names in os.walk(top):
+        found += filter(is_video_name, (Path(parent, name) for name in names))
+        folders[:] = [name for name in folders if not _is_hidden(name)]
+    return sorted(found)
 
 
 def _find_base(folder: Path, path: str) -> Path:
