@@ -101,6 +101,8 @@ def test_the_sample_needs_no_files(root):
         ({"split": {"val_groups": 0}}, r"train\.watch names val, but split\.val_groups is 0"),
         ({"split": {"val_groups": 2}}, "val_groups should be less than train_groups"),
         ({"pack": {"num_frames": 9}}, r"avi: is shorter than the window, found 8 frames"),
+        ({"evaluate": {"windows": 2}}, "several windows need spare frames around the middle one"),
+        ({"evaluate": {"crops": 5}}, "several squares need spare pixels around the middle one"),
         ({"model": {"name": "lecture_3dcnn"}}, "at least 32 frames of 32 px"),
         ({"model": {"name": "vgg"}}, r"model\.name: Input should be 'small_3dcnn', "),
         ({"model": {"weights": "w.pth"}}, r"w\.pth: does not exist -> put the weights there"),

@@ -33,7 +33,7 @@ from kinetrack.parallel import count_workers, map_clips
 from kinetrack.params import PARAMS_FILE, load_params, parse_section
 from kinetrack.splitting.coverage import find_absent
 from kinetrack.splitting.strategies import UCF101_RULE, GroupedClip, Sides, is_by_ucf101_rule
-from kinetrack.stages.evaluate import EvaluateParams
+from kinetrack.stages.evaluate import EvaluateParams, check_views
 from kinetrack.stages.frames import FramesParams
 from kinetrack.stages.sample import SampleParams
 from kinetrack.stages.split import SplitParams, plan_split
@@ -121,6 +121,7 @@ def _check_contradictions(params: AllParams) -> None:
             num_frames=params.pack.num_frames,
             size_px=params.pack.size_px,
         )
+    check_views(params.evaluate, params.pack)  # else it is told when the training is over
     if params.train.init_from and Path(params.train.init_from).resolve() == _MODEL.resolve():
         raise InputError(
             params.train.init_from,
