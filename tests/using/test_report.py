@@ -88,9 +88,12 @@ def test_what_weakens_the_figures_is_said(
     assert caveat in make_report(write_test_clips(tmp_path), **changes).caveats
 
 
-def test_interval_of_a_faultless_model_is_not_called_too_narrow(tmp_path: Path) -> None:
-    report = make_report(write_test_clips(tmp_path), wrong=())
-    assert report.metrics["accuracy"] == 1
+@pytest.mark.parametrize(("wrong", "accuracy"), [((), 1), ((0, 2, 4), 0.5)])
+def test_interval_where_all_groups_are_alike_is_not_called_too_narrow(
+    tmp_path: Path, wrong: tuple[int, ...], accuracy: float
+) -> None:
+    report = make_report(write_test_clips(tmp_path), wrong=wrong)
+    assert report.metrics["accuracy"] == accuracy
     assert not any("too narrow" in caveat for caveat in report.caveats)
 
 

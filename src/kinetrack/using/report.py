@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 from kinetrack.data.index import SIDES, DroppedRow, Side, TensorsRow
@@ -120,12 +121,20 @@ def trains_on_mixed_clips(params: Mapping[str, Any]) -> bool:
     return mixup > 0
 
 
+def _differ_by_group(predictions: Sequence[Mapping[str, str]]) -> bool:
+    """Whether groups have different accuracies; so it is taken to be where no group is known."""
+    groups: dict[str, list[bool]] = {}
+    for row in predictions:
+        groups.setdefault(row.get("group", ""), []).append(row["actual"] == row["predicted"])
+    return "" in groups or len({Fraction(sum(one), len(one)) for one in groups.values()}) > 1
+
+
 def _find_caveats(report: Report) -> Iterator[str]:
     metrics = report.metrics
     clips, groups = int(metrics["num_clips"]), int(metrics.get("num_groups", 0))
     if clips < 100:
         yield f"With {clips} test clips, one clip is {100 / clips:.1f} percentage points."
-    if 1 < groups < FEW_GROUPS and 0 < metrics["accuracy"] < 1:  # else it is no bootstrap
+    if 1 < groups < FEW_GROUPS and _differ_by_group(report.predictions):  # else it is no bootstrap
         yield (
             f"With only {groups} groups, the interval is too narrow: "
             "it misses the truth in more than 5 of 100 cases."
